@@ -1,0 +1,57 @@
+# The project's commands. `make run` and `make test` do everything on a bare Debian or Ubuntu.
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo check test bench lock clean packages
+
+BIN  := .venv/bin
+UV   := .build/uv/bin/uv
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+COMPILED_FROM := scripts/hatch_build.py $(wildcard src/ctrwatch/sensor/bpf/*.[ch] src/ctrwatch/evidence/api/*.proto)
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(BIN)/ctrwatch  ## install what is missing and leave .venv/bin/ctrwatch
+
+run: setup  ## follow the containers of this host; ARGS="--format json" go to `ctrwatch events`
+	@$(if $(SUDO),echo "sudo is asked for one thing: only root may load a BPF program.",:)
+	@$(SUDO) $(BIN)/ctrwatch events $(ARGS)
+
+demo: setup  ## in a second terminal: give birth to a handful of containers
+	@scripts/setup.sh --demo
+	@$(if $(SUDO),echo "sudo is asked for one thing: only root may start containers.",:)
+	@$(SUDO) $(BIN)/python -B -m scripts.demo
+
+check: setup  ## style, types, architecture, and the tests that need no root
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+test:  ## check, then the live tests: real BPF, real runtimes, as root
+	@scripts/setup.sh --test
+	$(MAKE) check
+	$(SUDO) $(BIN)/python -B -m pytest -p no:cacheprovider tests/live
+
+bench: setup  ## how early and how complete: 101 births of each kind
+	@scripts/setup.sh --test
+	$(SUDO) $(BIN)/python -B -m bench
+
+lock: setup  ## resolve pyproject.toml's dependencies anew
+	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-emit-index-url --no-emit-find-links \
+	    --group pyproject.toml:dev --group pyproject.toml:build pyproject.toml -o requirements.lock
+
+clean:  ## remove everything that was made
+	rm -rf .venv .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src -name '*.bpf.o' -delete -o -name '*_pb2.py*' -delete
+
+packages:
+	@scripts/setup.sh
+
+# The script is written last: where it is, the rest is in place.
+$(BIN)/ctrwatch: pyproject.toml requirements.lock $(COMPILED_FROM) | packages
+	@$(UV) venv --quiet --allow-existing --python .build/uv/bin/python .venv
+	@$(UV) pip sync --quiet --require-hashes requirements.lock
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

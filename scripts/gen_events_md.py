@@ -1,0 +1,238 @@
+"""
+docs/events.md, from the event's own types: `python -m scripts.gen_events_md`.
+
+Names, types and meanings come from event.py and model.py by the JSON Schema. What no
+type can say stands here: when a field is empty, and what the reasons and sources mean.
+A field, a reason or a source without its words ends the run.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from ctrwatch.core import render
+from ctrwatch.core.story import STEPS
+from ctrwatch.event import EventName
+from ctrwatch.model import FINAL, Missing
+
+PAGE = Path(__file__).parents[1] / "docs/events.md"
+
+EVENTS: Final = {
+    "container_create": "A container is born. Leaves once: when it is complete, or when `--wait` is over.",
+    "container_start": "Its first instruction, at the time of the kernel's exec.",
+    "container_update": "Something became known after the create: who it is, `evidence`, and only the fields that changed.",
+    "container_remove": "Its last cgroup is gone.",
+    "existing_container": "It was there before ctrwatch.",
+}
+
+# Of the fields whose types have no description.
+MEANINGS: Final = {
+    "creator.pid": "process id, as the host counts",
+    "creator.ppid": "its parent's",
+    "creator.uid": "user id on the host",
+    "creator.gid": "group id on the host",
+    "creator.comm": "the kernel's name for it: `runc`, `crun`, `systemd`",
+    "image.registry": "of `container_image`: `docker.io`",
+    "image.repository": "of `container_image`: `library/nginx`",
+    "image.tag": "of `container_image`: `1.27`",
+    "security.privileged": "it may do all, see all of /proc and /sys, and use all devices",
+    "security.user": "`uid:gid` in the container",
+    "security.host_network": "it has the host's network namespace",
+    "security.host_pid": "it has the host's pid namespace",
+    "security.host_ipc": "it has the host's IPC namespace",
+    "security.capabilities": "the bounding set, sorted",
+    "security.mounts": "`source`, `destination`, `type`, `read_only` of each",
+    "security.devices": "paths in the container",
+    "security.seccomp": "`filtered` or `unconfined`",
+    "security.apparmor": 'profile; `""`: none',
+    "security.selinux": 'process label; `""`: none',
+    "security.read_only": "its root file system is read-only",
+    "security.no_new_privileges": "it can't gain privileges by set-user-id programs",
+    "limits.memory_bytes": "memory; `null`: no limit",
+    "limits.cpu_cores": "CPUs; `null`: no limit",
+    "limits.pids": "processes; `null`: no limit",
+    "process.args": "the command line of its entry point",
+    "process.cwd": "working directory in the container",
+    "process.user": "the user's name where the bundle has one, else `uid:gid`",
+}
+OBJECTS: Final = {
+    "cgroup": "the container's own cgroup: the unified hierarchy's where it has one",
+    "creator": "the process that made the cgroup",
+    "init": "the container's first process",
+    "image": "more of the image",
+    "security": "what it may do, from its bundle",
+    "limits": "what it may use, from its bundle",
+    "process": "its entry point; environment values are never read into it",
+    "evidence": "how the event came to be",
+}
+
+EXPLAINED: Final = {"event", "evidence.status"}  # their values have words of their own
+NEVER: Final = "never"
+EMPTY: Final = {
+    "event": NEVER,
+    "id": NEVER,
+    "time": NEVER,
+    "host": NEVER,
+    "runtime": "`unknown` while no evidence names it, with a reason; `has_none`: an OCI runtime that belongs to no engine (youki, runsc)",
+    "container_id": NEVER,
+    "ctime": "`null` for an existing container of which neither the runtime nor a first process tells (`not_found`)",
+    "container_image": "`no_image`: made from a root file system",
+    "container_image_digest": "`no_registry_digest`: built or loaded here; `no_image`",
+    "container_name": "`has_none`: a pod's sandbox, or a container without an engine",
+    "pod_name": "`not_in_pod`",
+    "pod_namespace": "`not_in_pod`; `has_none`: Podman's pods have none",
+    "pod_uid": "`not_in_pod`",
+    "pod_sandbox": "`false` while it is not known, with a reason",
+    "cgroup": NEVER,
+    "creator": "`before_us`: it was there before ctrwatch",
+    "init": NEVER,
+    "init.pid": "`null`: not known yet (`deadline`), or not to be found (`not_found`)",
+    "image": NEVER,
+    "image.id": "no source has it; no reason is given",
+    "image.digest_kind": "no source has it; no reason is given",
+    "image.registry": "with `container_image`",
+    "image.repository": "with `container_image`",
+    "image.tag": "the name has none",
+    "outer": "`[]`: no container encloses it, or none that ctrwatch could see",
+    "labels": "`{}`: it has none; else a reason",
+    "security": "`null`, with a reason",
+    "limits": "`null`, with a reason",
+    "process": "`null`, with a reason",
+    "evidence": NEVER,
+    "evidence.status": NEVER,
+    "evidence.missing": "`{}`: no field lacks anything",
+    "evidence.sources": "`{}`: nothing is known but the path",
+    "evidence.after_ms": "`null` for an existing container",
+    "lost_before": NEVER,
+}
+
+REASONS: Final = {
+    Missing.NOT_IN_POD: "The container belongs to no pod.",
+    Missing.NO_REGISTRY_DIGEST: "The image was built or loaded on this host and never pulled or pushed.",
+    Missing.NO_IMAGE: "The container was made from a root file system, not from an image.",
+    Missing.HAS_NONE: "This kind of container has no such thing.",
+    Missing.BEFORE_US: "It happened before ctrwatch was there.",
+    Missing.DEADLINE: "The answer had not come when the event had to leave. An update follows if it comes.",
+    Missing.UNAVAILABLE: "The source hung, refused, or answered what can't be read. `ctrwatch doctor` names it.",
+    Missing.NOT_FOUND: "Every source that might know was asked, and does not.",
+    Missing.NO_EVIDENCE: "Nothing but the cgroup's name speaks for a container: the event is `unverified`.",
+}
+
+SOURCES: Final = {
+    "path": "the cgroup's path",
+    "kernel": "the sensor",
+    "scan": "the cgroup tree and `/proc`, for existing containers",
+    "creator": "the command line of the OCI runtime, and its parent's",
+    "init": "the container's processes in `/proc`; for `ctime`: the start of its first process",
+    "bundle": "the OCI bundle's `config.json`",
+    "docker.files": "Docker's data root",
+    "podman.files": "Podman's database and storage",
+    "containerd": "containerd's API",
+    "docker": "the Docker Engine's API",
+}
+
+
+def page() -> str:
+    return "\n".join((*_head(), *_events(), *_fields(), *_reasons(), *_sources())) + "\n"
+
+
+def _head() -> Iterator[str]:
+    yield "<!-- Generated by scripts/gen_events_md.py: edit that, or the types in src/ctrwatch. -->"
+    yield "# Events"
+    yield ""
+    yield "One JSON object a line. The ten arguments from `runtime` to `pod_sandbox` stand at the top"
+    yield 'level; an unknown string is `""`, an unknown number `null`, and `evidence.missing` says why.'
+    yield "`ctrwatch schema` prints the JSON Schema. Text is written as its maker wrote it; bytes that"
+    yield "are no UTF-8 appear as `\\xNN`."
+    yield ""
+    yield "Of one container the create comes first and the remove last, however short its life; between"
+    yield "them one start, and an update when something becomes known. The"
+    yield "`id` of an event is the same after a restart of ctrwatch, also when the birth is then told as"
+    yield "an `existing_container`, so a consumer can drop what it has seen."
+
+
+def _events() -> Iterator[str]:
+    yield from ("", "## Which there are", "", "| event | what happened |", "|---|---|")
+    for name in get_args(EventName):
+        yield f"| `{name}` | {EVENTS[name]} |"
+
+
+def _fields() -> Iterator[str]:
+    yield from ("", "## Fields", "")
+    yield "Besides the reasons named here, any field can be empty because a source did not answer"
+    yield "(`deadline`, `unavailable`, `not_found`, `no_evidence`)."
+    yield ""
+    yield "| field | type | meaning | empty when |"
+    yield "|---|---|---|---|"
+    schema: dict[str, Any] = render.schema()
+    types: dict[str, Any] = schema["$defs"]
+    for name, field in types["ContainerEvent"]["properties"].items():
+        yield _row(name, field, types)
+        inner = _object(field)
+        if inner is not None:
+            for inner_name, inner_field in types[inner]["properties"].items():
+                yield _row(f"{name}.{inner_name}", inner_field, types)
+
+
+def _row(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
+    meaning = OBJECTS.get(name) or field.get("description") or MEANINGS[name]
+    values = [f"`{value}`" for value in _values(field, types) if value]
+    if values and name not in EXPLAINED:
+        meaning += f": {', '.join(values)}"
+    outer, inner, _ = name.partition(".")
+    empty = EMPTY.get(name) if inner else EMPTY[name]
+    if empty is None:
+        empty = NEVER if EMPTY[outer] == NEVER else f"with `{outer}`"
+    return f"| `{name}` | {_type(field, types)} | {meaning} | {empty} |"
+
+
+def _values(field: dict[str, Any], types: dict[str, Any]) -> list[object]:
+    """What the field can be, where that is a closed list."""
+    if "$ref" in field:
+        field = types[field["$ref"].rpartition("/")[2]]
+    values: list[object] = field.get("enum", [])
+    return values
+
+
+def _object(field: dict[str, Any]) -> str | None:
+    """The name of the type that the field holds, itself or unless it is null."""
+    for part in (field, *field.get("anyOf", ())):
+        if "$ref" in part:
+            name = str(part["$ref"].rpartition("/")[2])
+            return None if name == "Runtime" else name
+    return None
+
+
+def _type(field: dict[str, Any], types: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(_type(part, types) for part in field["anyOf"])
+    if "$ref" in field:
+        return _type(types[field["$ref"].rpartition("/")[2]], types)
+    if "enum" in field:
+        return "string" if all(isinstance(each, str) for each in field["enum"]) else "integer"
+    return str(field["type"])
+
+
+def _reasons() -> Iterator[str]:
+    yield from ("", "## Why a field is empty", "")
+    yield "A final reason means that there is nothing to know: the event is `complete` without the field."
+    yield ""
+    yield from ("| reason | final | meaning |", "|---|---|---|")
+    for reason in Missing:
+        yield f"| `{reason}` | {'yes' if reason in FINAL else 'no'} | {REASONS[reason]} |"
+
+
+def _sources() -> Iterator[str]:
+    yield from ("", "## Who said so", "")
+    yield "`evidence.sources` names for each field the source that was believed: the first that spoke."
+    yield ""
+    yield from ("| source | what it is |", "|---|---|")
+    unknown = {step.source for step in STEPS} - set(SOURCES)
+    if unknown:
+        raise KeyError(*unknown)
+    for name, meaning in SOURCES.items():
+        yield f"| `{name}` | {meaning} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

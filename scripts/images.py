@@ -1,0 +1,141 @@
+"""Container images and bundles out of a static busybox: no registry, no builder, no daemon."""
+
+import hashlib
+import io
+import json
+import platform
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BUSYBOX = Path("/bin/busybox")
+APPLETS = ("cat", "echo", "env", "false", "id", "ls", "mkdir", "sh", "sleep", "touch", "true")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is in an archive; `name` is complete: `docker.io/library/busybox:test`."""
+
+    archive: Path
+    name: str
+    manifest_digest: str
+    config_digest: str
+
+
+def make_rootfs(directory: Path) -> Path:
+    """The root directory of a container with a shell and a few commands."""
+    directory.mkdir(parents=True)
+    for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+        (directory / name).mkdir()
+    (directory / "etc/passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
+    (directory / "etc/group").write_text("root:x:0:\n")
+    (directory / "bin/busybox").write_bytes(BUSYBOX.read_bytes())
+    (directory / "bin/busybox").chmod(0o755)
+    for applet in APPLETS:
+        (directory / "bin" / applet).symlink_to("busybox")
+    return directory
+
+
+def make_image(archive: Path, name: str, rootfs: Path, **config: Any) -> Image:
+    """An archive that `docker load`, `podman load` and `ctr image import` take alike.
+
+    It is an OCI layout with Docker's own table of contents beside the OCI one, as Docker 25
+    writes it. `config` is the OCI image configuration's: `Cmd`, `Labels`, `Env`, …
+    """
+    layer = _tar({str(path.relative_to(rootfs)): path for path in sorted(rootfs.rglob("*"))})
+    configuration = _json(
+        {
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
+            "os": "linux",
+            "config": {"Env": ["PATH=/bin"], **config},
+            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        }
+    )
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": _descriptor("application/vnd.oci.image.config.v1+json", configuration),
+            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
+        }
+    )
+    index = {
+        "schemaVersion": 2,
+        "manifests": [
+            {
+                **_descriptor("application/vnd.oci.image.manifest.v1+json", manifest),
+                "annotations": {
+                    "io.containerd.image.name": name,
+                    "org.opencontainers.image.ref.name": name,
+                },
+            }
+        ],
+    }
+    dockers = [{"Config": _blob(configuration), "RepoTags": [name], "Layers": [_blob(layer)]}]
+    archive.write_bytes(
+        _tar(
+            {
+                "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+                "index.json": _json(index),
+                "manifest.json": _json(dockers),
+                **{_blob(data): data for data in (layer, configuration, manifest)},
+            }
+        )
+    )
+    return Image(archive, name, _digest(manifest), _digest(configuration))
+
+
+def make_bundle(
+    runtime: str,
+    bundle: Path,
+    rootfs: Path,
+    program: Sequence[str],
+    annotations: Mapping[str, str] | None = None,
+) -> Path:
+    """An OCI bundle, with the default configuration of the OCI runtime `runtime`."""
+    bundle.mkdir()
+    subprocess.run([runtime, "spec"], cwd=bundle, check=True)
+    config = bundle / "config.json"
+    spec = json.loads(config.read_text())
+    spec["process"] |= {"terminal": False, "args": program}
+    spec["root"] = {"path": str(rootfs), "readonly": True}
+    spec["annotations"] = annotations or {}
+    config.write_text(json.dumps(spec))
+    return bundle
+
+
+def _tar(members: Mapping[str, Path] | Mapping[str, bytes]) -> bytes:
+    """The same members give the same bytes: no times, no owners."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, member in members.items():
+            if isinstance(member, bytes):
+                info = tarfile.TarInfo(name)
+                info.size = len(member)
+                tar.addfile(info, io.BytesIO(member))
+                continue
+            info = tar.gettarinfo(member, name)
+            info.mtime = info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            with member.open("rb") if info.isreg() else io.BytesIO() as content:
+                tar.addfile(info, content)
+    return buffer.getvalue()
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _blob(data: bytes) -> str:
+    return "blobs/" + _digest(data).replace(":", "/")
+
+
+def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}

@@ -1,0 +1,74 @@
+"""
+The run that README.md shows, recorded anew: `sudo .venv/bin/python -m scripts.readme_run`.
+
+`ctrwatch events` watches while `make demo`'s containers are born by every runtime that
+is there; what it printed is put between the page's markers. The recorded stream lies
+beside the other golden ones, and tests/docs/test_readme.py replays it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+STREAM = ROOT / "tests/golden/demo.stream.jsonl"
+BEGIN, END = "<!-- run -->\n", "<!-- /run -->\n"
+DEADLINE_S = 60.0
+
+
+def record() -> tuple[list[str], list[str]]:
+    """What a watch says on standard error and prints, while the demo's containers come and go."""
+    watch = subprocess.Popen(
+        (sys.executable, "-m", "ctrwatch", "events", "--format", "text", "--no-existing",
+         "--record", str(STREAM)),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watch.stdout is not None
+    assert watch.stderr is not None
+    printed: list[str] = []
+    reading = threading.Thread(target=lambda: printed.extend(watch.stdout or ()))
+    reading.start()
+    said = []
+    for line in watch.stderr:
+        said.append(line)
+        if "listening" in line:
+            break
+    subprocess.run((sys.executable, "-m", "scripts.demo"), check=True, cwd=ROOT)
+    watch.send_signal(signal.SIGINT)
+    said += watch.stderr
+    watch.wait(DEADLINE_S)
+    reading.join(DEADLINE_S)
+    return said, printed
+
+
+def block(said: list[str], printed: list[str]) -> str:
+    """As a terminal shows it: what is said first, the events, the last word."""
+    *first, last = said
+    shown = "".join((*first, *printed, last))
+    return f"{BEGIN}```console\n$ sudo ctrwatch events\n{shown}```\n{END}"
+
+
+def with_block(page: str, made: str) -> str:
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return before + made + after
+
+
+def main() -> None:
+    if os.geteuid() != 0:
+        sys.exit("error: only root may watch and start containers")
+    README.write_text(with_block(README.read_text(), block(*record())))
+    for kind, name in (("json", "demo.events.jsonl"), ("text", "demo.txt")):
+        with STREAM.with_name(name).open("w") as file:
+            subprocess.run(
+                (sys.executable, "-m", "ctrwatch", "replay", str(STREAM), "--format", kind),
+                stdout=file, check=True,
+            )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""
+ctrwatch: every container that is born on this host, whole, before its first instruction.
+
+    async with ctrwatch.watch() as events:
+        async for event in events:
+            print(event.runtime, event.container_image)
+
+What stands here is the Python API; `ctrwatch.event` and `ctrwatch.model` have the
+types that an event is made of.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from ctrwatch.app import watch
+    from ctrwatch.config import Settings
+    from ctrwatch.errors import CtrwatchError, HostError, InputError
+    from ctrwatch.event import ContainerEvent
+
+__all__ = ("ContainerEvent", "CtrwatchError", "HostError", "InputError", "Settings", "watch")
+
+# Loaded when they are asked for: `ctrwatch explain` needs none of them.
+_HOMES: Final = {
+    "ContainerEvent": "ctrwatch.event",
+    "CtrwatchError": "ctrwatch.errors",
+    "HostError": "ctrwatch.errors",
+    "InputError": "ctrwatch.errors",
+    "Settings": "ctrwatch.config",
+    "watch": "ctrwatch.app",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

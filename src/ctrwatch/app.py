@@ -1,0 +1,240 @@
+"""
+The way of the data, from the kernel to whoever listens. The first file to read.
+
+    kernel ─▶ sensor ─raw events─▶ lifecycle ─births, deaths─▶ stories ─events─▶ listener
+                                       └───────── Chain ──────────┘ │  ▲
+                                                          questions ▼  │ answers
+                                                                 enrich: evidence
+
+`Watch` builds this chain in this order. The sensor is attached first and the containers
+that are there already are listed after, so that no birth falls between. Everything
+that happens is one `Input` of the pure chain (core/chain.py), fed by one event loop:
+no locks, and no question is asked while anything else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, NamedTuple
+
+from ctrwatch.config import Settings
+from ctrwatch.core.chain import Chain, Clock, Ending, Header, Input, Lost, Overdue, Reply
+from ctrwatch.core.story import Alarm, Ask, Effect, Tell
+from ctrwatch.enrich import Enricher
+from ctrwatch.event import ContainerEvent
+from ctrwatch.evidence import prepare, sources
+from ctrwatch.model import Answer, RawEvent
+from ctrwatch.ports import Sensor
+from ctrwatch.sensor.ebpf import EbpfSensor
+from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
+from ctrwatch.sensor.journal import JournalWriter
+from ctrwatch.sensor.scan import scan, still_there
+
+__all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
+
+log = logging.getLogger(__name__)
+
+Heard = Tell | RawEvent
+Listener = Callable[[Heard], None]
+
+# Events a slow reader of `watch()` may lag behind: 100 births a second for 100 seconds.
+_LAG: Final = 10_000
+_CLOCK_STEP_NS: Final = 1_000_000  # less is the clock's own drift
+
+
+class Counts(NamedTuple):
+    """What was told, for the last line."""
+
+    seen: int
+    complete: int
+    partial: int
+    unverified: int
+    lost: int
+
+
+class Watch:
+    """
+    One watch of this host, at work while `run` runs.
+
+    *listener* is called for each event, in order, from the event loop; it must not
+    block. Without a *sensor* only what is there already is told.
+    """
+
+    def __init__(
+        self, settings: Settings, host: Host, sensor: Sensor | None, listener: Listener
+    ) -> None:
+        self._settings, self._listener = settings, listener
+        self.host, self._sensor = host, sensor
+        self._offset_ns = wall_offset_ns()
+        header = Header(
+            host=self.host.name,
+            boot_id=self.host.boot_id,
+            wall_offset_ns=self._offset_ns,
+            wait_ns=int(settings.wait_s * 1e9),
+            unified=self.host.has_unified,
+        )
+        self._chain = Chain(header)
+        self._ask: Callable[[Ask], Any] = lambda _: None
+        self._journal: JournalWriter | None = None
+        if settings.record is not None:
+            self._journal = JournalWriter(settings.record, header)
+        self._listed = False
+        self.caught_up = asyncio.Event()  # the containers that were there have been told
+
+    async def run(self) -> None:
+        """Watch until cancelled; then tell what is not told yet, and leave nothing behind."""
+        evidence = sources(self.host.directory, self._settings.sockets)
+        enricher = Enricher(evidence, self._answered)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._ask = lambda ask: tasks.create_task(enricher.ask(ask), name=ask.source)
+                if self._sensor is not None:
+                    tasks.create_task(self._hear(self._sensor), name="sensor")
+                await prepare(evidence)
+                tasks.create_task(self._list(), name="scan")
+        finally:
+            self._ask = lambda _: None  # nobody is asked any more
+            self.feed(Ending(boot_ns=_boot_ns()))
+            if self._sensor is not None:
+                self._sensor.close()
+            await enricher.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    @property
+    def counts(self) -> Counts:
+        told = self._chain.told
+        return Counts(
+            seen=told["container_create"] + told["existing_container"],
+            complete=told["complete"],
+            partial=told["partial"],
+            unverified=told["unverified"],
+            lost=self._chain.lost,
+        )
+
+    # --- inputs -----------------------------------------------------------------------
+
+    async def _hear(self, sensor: Sensor) -> None:
+        async for batch in sensor.batches():
+            self._mind_the_clock()
+            for event in batch:
+                self.feed(event)
+            if (lost := sensor.lost()) > self._chain.lost:
+                self.feed(Lost(boot_ns=_boot_ns(), total=lost))
+                log.warning("the kernel dropped %d raw events so far", lost)
+
+    async def _list(self) -> None:
+        if self._settings.existing:
+            for item in await asyncio.to_thread(scan, self.host):
+                if still_there(self.host, item):
+                    self.feed(item)
+        self._listed = True
+        self._look_around()
+
+    def _answered(self, serial: int, source: str, answer: Answer) -> None:
+        self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))
+
+    def _overdue(self, serial: int) -> None:
+        self.feed(Overdue(boot_ns=_boot_ns(), serial=serial))
+
+    def _mind_the_clock(self) -> None:
+        offset_ns = wall_offset_ns()
+        if abs(offset_ns - self._offset_ns) > _CLOCK_STEP_NS:
+            self._offset_ns = offset_ns
+            self.feed(Clock(wall_offset_ns=offset_ns))
+
+    # --- the chain --------------------------------------------------------------------
+
+    def feed(self, item: Input) -> None:
+        if self._journal is not None:
+            self._journal.write(item)
+        if self._settings.raw and isinstance(item, RawEvent):
+            self._listener(item)
+        for effect in self._chain.feed(item):
+            self._do(effect)
+        self._look_around()
+
+    def _look_around(self) -> None:
+        if self._listed and not self._chain.untold:
+            self.caught_up.set()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Tell():
+                self._listener(effect)
+            case Ask():
+                self._ask(effect)
+            case Alarm(serial, boot_ns):
+                delay_s = max(0, boot_ns - _boot_ns()) / 1e9
+                asyncio.get_running_loop().call_later(delay_s, self._overdue, serial)
+
+
+def open_sensor(host: Host, settings: Settings) -> Sensor:
+    """Attach the sensor. Raises HostError where it can't run, with the way out."""
+    assert settings.sensor in ("auto", "ebpf")  # noqa: S101  # fanotify has its place here
+    return EbpfSensor(host)
+
+
+async def snapshot(settings: Settings) -> list[ContainerEvent]:
+    """The containers that are there now, as `existing_container` events, outer ones first."""
+    events: list[ContainerEvent] = []
+
+    def listen(heard: Heard) -> None:
+        if isinstance(heard, Tell) and heard.event.event == "existing_container":
+            events.append(heard.event)
+
+    watching = Watch(settings, read_host(), None, listen)
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(watching.run(), name="watch")
+        await watching.caught_up.wait()
+        run.cancel()
+    return events
+
+
+@contextlib.asynccontextmanager
+async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator[ContainerEvent]]:
+    """
+    Follow this host's containers.
+
+    Yields an async iterator of `ContainerEvent`, in order: first the containers that are
+    there, then what happens. A reader that lags 10,000 events behind misses the ones that
+    come then; the number is logged. Raises HostError where the host can't be watched
+    (no privilege, no BTF, no libbpf), with a sentence that says what to do.
+
+        async with ctrwatch.watch() as events:
+            async for event in events:
+                print(event.runtime, event.container_image)
+    """
+    queue: asyncio.Queue[ContainerEvent] = asyncio.Queue(_LAG)
+    dropped = 0
+
+    def listen(heard: Heard) -> None:
+        nonlocal dropped
+        if isinstance(heard, Tell):
+            try:
+                queue.put_nowait(heard.event)
+            except asyncio.QueueFull:
+                dropped += 1
+                log.warning("the reader is too slow: %d events dropped so far", dropped)
+
+    settings, host = settings or Settings(), read_host()
+    watching = Watch(settings, host, open_sensor(host, settings), listen)
+    async with asyncio.TaskGroup() as tasks:
+        run = tasks.create_task(watching.run(), name="watch")
+        try:
+            yield _drain(queue)
+        finally:
+            run.cancel()
+
+
+async def _drain(queue: asyncio.Queue[ContainerEvent]) -> AsyncIterator[ContainerEvent]:
+    while True:
+        yield await queue.get()
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,253 @@
+"""
+The command line. Heavy imports stand in the commands: `--help` answers in 100 ms.
+
+Exit codes: 0 done or ended by Ctrl-C or SIGTERM; 1 something went wrong on the way
+(`doctor`: something is wrong with this host); 2 an option or a file that can't be
+used; 3 this host can't run the sensor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+
+from ctrwatch.errors import CtrwatchError
+
+__all__ = ("main",)
+
+_FORMATS: Final = ("text", "json", "tracee")
+_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
+
+
+class _Commands(click.Group):
+    """Shows a user's mistake as one line, never as a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CtrwatchError as error:
+            click.echo(f"ctrwatch: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(
+    cls=_Commands,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="ctrwatch", message="ctrwatch %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Say on standard error what is going on.")
+def main(*, verbose: bool) -> None:
+    """Every container that is born on this host, whole, before its first instruction.
+
+    \b
+    sudo ctrwatch events          follow births and deaths
+    sudo ctrwatch ps              the containers of every runtime, now
+    ctrwatch explain /docker/…    what a cgroup path proves
+    sudo ctrwatch doctor          what this host supports, and what to do
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="ctrwatch: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
+    options = (
+        click.option(
+            "--wait",
+            type=float,
+            default=2.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long an event may wait to become complete; 0 tells at once.",
+        ),
+        click.option(
+            "--socket",
+            "sockets",
+            multiple=True,
+            metavar="KIND=PATH",
+            help="A daemon's socket in an unusual place: docker=PATH or containerd=PATH.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command(
+    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'"
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(_FORMATS),
+    help="[default: text on a terminal, else json]",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Append to this file instead of standard output.",
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    help="Keep the raw stream here, for `ctrwatch replay`.",
+)
+@click.option(
+    "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
+)
+@click.option(
+    "--no-existing", is_flag=True, help="Don't list the containers that are there already."
+)
+@click.option(
+    "--sensor",
+    type=click.Choice(("auto", "ebpf")),
+    default="auto",
+    show_default=True,
+    help="How to hear of cgroups.",
+)
+@_watch_options
+def events(
+    *,
+    format_: str | None,
+    output: Path | None,
+    record: Path | None,
+    raw: bool,
+    no_existing: bool,
+    sensor: str,
+    wait: float,
+    sockets: Sequence[str],
+) -> None:
+    """Follow the containers of this host: every birth, start, update and removal.
+
+    First the containers that are there, then what happens, until Ctrl-C. Text on a
+    terminal, one JSON object a line elsewhere.
+    """
+    import asyncio
+
+    from ctrwatch.commands.events import run
+    from ctrwatch.config import Settings
+
+    settings = Settings(
+        wait_s=wait,
+        existing=not no_existing,
+        raw=raw,
+        record=record,
+        sensor="ebpf" if sensor == "ebpf" else "auto",
+        sockets=_by_kind(sockets),
+    )
+    sys.exit(asyncio.run(run(settings, format_, output)))
+
+
+@main.command(epilog="Example: sudo ctrwatch ps --json | jq -r .container_image | sort | uniq -c")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--no-trunc", is_flag=True, help="Whole ids, names and images.")
+@_watch_options
+def ps(*, as_json: bool, no_trunc: bool, wait: float, sockets: Sequence[str]) -> None:
+    """The containers of this host now, of every runtime in one table."""
+    import asyncio
+
+    from ctrwatch.commands.ps import run
+    from ctrwatch.config import Settings
+
+    settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
+    asyncio.run(run(settings, as_json=as_json, whole=no_trunc))
+
+
+@main.command(
+    epilog="Example: find /sys/fs/cgroup -type d | sed s,/sys/fs/cgroup,, | ctrwatch explain -"
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+def explain(paths: Sequence[str]) -> None:
+    """What a cgroup path proves: one JSON object a path.
+
+    PATH is relative to the cgroup mount, as in /proc/PID/cgroup; - reads paths from
+    standard input, one a line.
+    """
+    import msgspec
+
+    from ctrwatch.core.cgroup import explain as explained
+
+    for path in paths:
+        given = (
+            (os.fsdecode(line.rstrip(b"\n")) for line in sys.stdin.buffer)
+            if path == "-"
+            else (path,)
+        )
+        for text in given:
+            sys.stdout.buffer.write(msgspec.json.encode(explained(text)) + b"\n")
+            if path == "-":
+                sys.stdout.buffer.flush()
+
+
+@main.command(epilog="Example: sudo ctrwatch doctor --json | jq '.[] | select(.state != \"ok\")'")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@click.option(
+    "--socket",
+    "sockets",
+    multiple=True,
+    metavar="KIND=PATH",
+    help="Also look at this daemon's socket.",
+)
+def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
+    """What this host supports: kernel, privileges, cgroups, runtimes; what is wrong, what to do.
+
+    Exit code 1 when something that ctrwatch needs is missing.
+    """
+    from ctrwatch.commands.doctor import run
+
+    sys.exit(run(_by_kind(sockets), as_json=as_json))
+
+
+@main.command(
+    epilog="Example: sudo ctrwatch events --record births.jsonl; ctrwatch replay births.jsonl"
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(_FORMATS),
+    help="[default: text on a terminal, else json]",
+)
+@click.option(
+    "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
+)
+def replay(*, file: Path, format_: str | None, raw: bool) -> None:
+    """Play a recorded stream through the same chain, with the same result."""
+    from ctrwatch.commands.replay import run
+
+    run(file, format_, raw=raw)
+
+
+@main.command(epilog="Example: ctrwatch schema > event.schema.json")
+def schema() -> None:
+    """The JSON Schema of an event."""
+    import json
+
+    from ctrwatch.core.render import schema as of_event
+
+    click.echo(json.dumps(of_event(), indent=2))
+
+
+def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:
+    by_kind: dict[str, list[str]] = {}
+    for given in sockets:
+        kind, equals, path = given.partition("=")
+        if kind not in ("docker", "containerd") or not equals or not path.startswith("/"):
+            _refuse(f"--socket {given}: give docker=/path/to/socket or containerd=/path/to/socket")
+        by_kind.setdefault(kind, []).append(path)
+    return by_kind
+
+
+def _refuse(message: str) -> NoReturn:
+    from ctrwatch.errors import InputError
+
+    raise InputError(message)

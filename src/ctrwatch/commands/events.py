@@ -1,0 +1,107 @@
+"""`ctrwatch events`: a watch, its output, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ctrwatch.app import Heard, Watch, open_sensor
+from ctrwatch.commands.lines import chosen
+from ctrwatch.config import Settings
+from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
+from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
+
+__all__ = ("run",)
+
+
+async def run(settings: Settings, format_: str | None, path: Path | None) -> int:
+    """Watch until a signal; return the exit code."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+
+    host = read_host()
+    terminal = path is None and sys.stdout.isatty()
+    render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
+    sensor = open_sensor(host, settings)
+    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set))
+    watch = Watch(settings, host, sensor, _writer(render, output))
+    _say(f"{_welcome(host, sensor.name)}")
+
+    async with asyncio.TaskGroup() as tasks:
+        progress = tasks.create_task(_say_when_listening(watch), name="progress")
+        running = tasks.create_task(watch.run(), name="watch")
+        waiting = tasks.create_task(ended.wait(), name="signals")
+        await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, waiting, progress):
+            task.cancel()
+    output.close()
+    return _farewell(watch, output)
+
+
+def _open(path: Path | None, on_failure: Callable[[], object]) -> LineOutput:
+    if path is not None:
+        return LineOutput.open_file(path, on_failure)
+    return LineOutput(sys.stdout.fileno(), on_failure=on_failure)
+
+
+def _writer(render: Callable[[Heard], bytes | None], output: LineOutput) -> Callable[[Heard], None]:
+    def write(heard: Heard) -> None:
+        if (line := render(heard)) is not None:
+            output.write(line)
+
+    return write
+
+
+def _runtimes() -> list[str]:
+    """What is there now, for a newcomer to see; nothing depends on it."""
+    sockets = Sockets({})
+    here = [kind for kind in ("docker", "containerd", "cri") if sockets.present(kind)]
+    if any(os.path.isdir(root) for root in GRAPH_ROOTS):
+        here.append("podman")
+    return here + [program for program in ("runc", "crun") if shutil.which(program)]
+
+
+def _welcome(host: Host, sensor: str) -> str:
+    runtimes = ", ".join(_runtimes()) or "none yet; one that comes later is found by itself"
+    return (
+        f"watching {host.name} (Linux {host.kernel}, cgroups {host.mode}) by {sensor};"
+        f" runtimes: {runtimes}\n"
+        "ctrwatch: every container that is born shows up here; Ctrl-C ends"
+        " (none at hand? `make demo` in a second terminal)"
+    )
+
+
+async def _say_when_listening(watch: Watch) -> None:
+    await watch.caught_up.wait()
+    _say(f"listening; {watch.counts.seen} containers were there")
+
+
+def _farewell(watch: Watch, output: LineOutput) -> int:
+    counts = watch.counts
+    _say(
+        f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
+        f" {counts.unverified} unverified, {counts.lost} lost"
+        + (f", {output.dropped} lines not written" if output.dropped else "")
+    )
+    if output.failure is None:
+        return 0
+    if output.failure.errno == errno.EPIPE:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
+        return 0  # the reader has what it wanted: `ctrwatch events | head`
+    _say(f"the output can't be written: {output.failure.strerror}")
+    return 1
+
+
+def _say(text: str) -> None:
+    click.echo(f"ctrwatch: {text}", err=True)

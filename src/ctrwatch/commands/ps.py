@@ -1,0 +1,59 @@
+"""`ctrwatch ps`: the containers there are now, in one table."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from ctrwatch.app import snapshot
+from ctrwatch.config import Settings
+from ctrwatch.core import render
+from ctrwatch.core.text import clean
+from ctrwatch.event import ContainerEvent
+
+__all__ = ("run",)
+
+_WIDTHS = {"name": 24, "image": 40, "pod": 30}
+
+
+async def run(settings: Settings, *, as_json: bool, whole: bool) -> None:
+    events = sorted(await snapshot(settings), key=lambda event: event.ctime or 0, reverse=True)
+    if as_json:
+        for event in events:
+            sys.stdout.buffer.write(render.json_line(event))
+        return
+    rows: list[tuple[str, ...]] = [("ID", "RUNTIME", "NAME", "IMAGE", "POD", "AGE", "PID", "")]
+    rows += [_row(event, whole=whole) for event in events]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _row(event: ContainerEvent, *, whole: bool) -> tuple[str, ...]:
+    pod = "/".join(filter(None, (event.pod_namespace, event.pod_name)))
+    limit = 4096 if whole else 0
+    return (
+        event.container_id if whole else render.short_id(event.container_id),
+        event.runtime,
+        clean(event.container_name, limit or _WIDTHS["name"]) or "-",
+        clean(event.container_image, limit or _WIDTHS["image"]) or "-",
+        clean(pod, limit or _WIDTHS["pod"]) or "-",
+        _age(event.ctime),
+        str(event.init.pid or "-"),
+        render.missing_mark(event).strip(),
+    )
+
+
+def _age(ctime_ns: int | None) -> str:
+    """
+    >>> _age(None)
+    '-'
+    """
+    if ctime_ns is None:
+        return "-"
+    seconds = max(0, int(time.time() - ctime_ns / 1e9))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

@@ -1,0 +1,140 @@
+"""
+The pure middle of ctrwatch: whatever happened goes in, what to do about it comes out.
+
+Every input is a value, and nothing else moves the chain: a journal of its inputs
+(`--record`) gives the same events again (`ctrwatch replay`), on any machine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from ctrwatch.core.lifecycle import Change, Lifecycle
+from ctrwatch.core.story import Effect, Stories, Tell
+from ctrwatch.model import Answer, Listed, RawEvent
+
+__all__ = (
+    "JOURNAL_VERSION",
+    "Chain",
+    "Clock",
+    "Ending",
+    "Header",
+    "Input",
+    "Lost",
+    "Overdue",
+    "Reply",
+)
+
+JOURNAL_VERSION: Final = 1
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
+    """What the chain is told of the host before anything happens."""
+
+    version: int = JOURNAL_VERSION
+    host: str
+    boot_id: str
+    wall_offset_ns: int
+    wait_ns: int
+    unified: bool
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
+    """What a source answered."""
+
+    boot_ns: int
+    serial: int
+    source: str
+    answer: Answer
+
+
+class Overdue(msgspec.Struct, frozen=True, kw_only=True, tag="overdue"):
+    """The time that an `Alarm` asked for has come."""
+
+    boot_ns: int
+    serial: int
+
+
+class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
+    """The sensor has dropped that many raw events since it was attached."""
+
+    boot_ns: int
+    total: int
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True, tag="clock"):
+    """Somebody set the time of day."""
+
+    wall_offset_ns: int
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
+    """ctrwatch ends: what is not told yet is told now, as it is."""
+
+    boot_ns: int
+
+
+Input = RawEvent | Listed | Reply | Overdue | Lost | Clock | Ending
+
+
+class Chain:
+    """Lifecycle and stories, joined; `told` counts events by name and births by status."""
+
+    def __init__(self, header: Header) -> None:
+        self._lifecycle = Lifecycle()
+        self._stories = Stories(
+            host=header.host,
+            boot_id=header.boot_id,
+            wall_offset_ns=header.wall_offset_ns,
+            wait_ns=header.wait_ns,
+            unified=header.unified,
+        )
+        self.told: Counter[str] = Counter()
+
+    @property
+    def living(self) -> int:
+        return len(self._lifecycle)
+
+    @property
+    def untold(self) -> int:
+        """Births that are not told yet."""
+        return self._stories.untold
+
+    @property
+    def lost(self) -> int:
+        return self._stories.lost
+
+    def feed(self, item: Input) -> list[Effect]:
+        effects = self._feed(item)
+        for effect in effects:
+            if isinstance(effect, Tell):
+                self.told[effect.event.event] += 1
+                if effect.event.event in ("container_create", "existing_container"):
+                    self.told[effect.event.evidence.status] += 1
+        return effects
+
+    def _feed(self, item: Input) -> list[Effect]:
+        stories = self._stories
+        match item:
+            case RawEvent():
+                stories.lost = max(stories.lost, item.lost)
+                return self._changed(self._lifecycle.feed(item))
+            case Listed():
+                return self._changed(self._lifecycle.listed(item))
+            case Reply():
+                return stories.answered(item.serial, item.source, item.answer, item.boot_ns)
+            case Overdue():
+                return stories.overdue(item.serial, item.boot_ns)
+            case Lost():
+                stories.lost = max(stories.lost, item.total)
+            case Clock():
+                stories.wall_offset_ns = item.wall_offset_ns
+            case Ending():
+                return stories.finish(item.boot_ns)
+        return []
+
+    def _changed(self, changes: list[Change]) -> list[Effect]:
+        return [effect for change in changes for effect in self._stories.changed(change)]

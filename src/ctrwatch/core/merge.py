@@ -1,0 +1,92 @@
+"""
+Evidence of several sources, merged into one description of a container.
+
+Pure. The first source that says something of a field is believed (they are asked
+most direct first: core/story.py); who said it is kept. "There is nothing to know"
+is something said; an empty name is not. What a path claims of the runtime is not kept
+here: it gives way to any evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from ctrwatch.model import Facts, Leads, Runtime
+
+__all__ = ("FIELDS", "Known")
+
+FIELDS: Final = {  # of Facts: the event's own name
+    "runtime": "runtime",
+    "image": "container_image",
+    "image_digest": "container_image_digest",
+    "name": "container_name",
+    "pod_name": "pod_name",
+    "pod_namespace": "pod_namespace",
+    "pod_uid": "pod_uid",
+    "sandbox": "pod_sandbox",
+    "labels": "labels",
+    "security": "security",
+    "limits": "limits",
+    "process": "process",
+    "created_ns": "created",
+    "digest_kind": "image.digest_kind",
+    "image_id": "image.id",
+    "init_pid": "init.pid",
+}
+
+_BY_NAME: Final = {name: field for field, name in FIELDS.items()}
+# What a source says that has nothing to say. (An empty dict is something: no labels.)
+_NOTHING: Final = (None, "", Runtime.UNKNOWN)
+
+
+class Known:
+    """What is known of one container so far, and from whom."""
+
+    def __init__(self) -> None:
+        self.facts = Facts()
+        self.sources: dict[str, str] = {}
+
+    def add(self, source: str, facts: Facts) -> set[str]:
+        """Take in what *source* says; return the event's names of the fields this settled."""
+        news = {
+            field: value
+            for field in FIELDS
+            if (value := getattr(facts, field)) not in _NOTHING and not self._settled(field)
+        }
+        named = {FIELDS[field] for field in news}
+        absent = {
+            name: reason
+            for name, reason in facts.absent.items()
+            if name not in named and not self._is_settled(name)
+        }
+        self.facts = msgspec.structs.replace(
+            self.facts,
+            **news,
+            leads=_leads(self.facts.leads, facts.leads),
+            absent={**self.facts.absent, **absent},
+        )
+        settled = named | set(absent)
+        self.sources.update(dict.fromkeys(settled, source))
+        return settled
+
+    def unsettled(self) -> set[str]:
+        """The event's names of the fields of which nothing is known yet."""
+        return {name for field, name in FIELDS.items() if not self._settled(field)}
+
+    def _settled(self, field: str) -> bool:
+        return getattr(self.facts, field) is not None or FIELDS[field] in self.facts.absent
+
+    def _is_settled(self, name: str) -> bool:
+        field = _BY_NAME.get(name)
+        return name in self.facts.absent if field is None else self._settled(field)
+
+
+def _leads(known: Leads, more: Leads) -> Leads:
+    news = {
+        field: value
+        for field in Leads.__struct_fields__
+        if (value := getattr(more, field)) and not getattr(known, field)
+    }
+    return msgspec.structs.replace(known, **news) if news else known

@@ -1,0 +1,224 @@
+"""
+Events as text: JSON lines, a terminal's lines, Tracee's JSON, the kernel's own events.
+
+Pure. What strangers wrote (names, images, labels) is made harmless here for terminals;
+in JSON it is left as it is, since JSON escapes control characters by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from ctrwatch.core.describe import rfc3339, wall_ns
+from ctrwatch.core.text import clean, jsonable
+from ctrwatch.event import ContainerEvent
+from ctrwatch.model import FINAL, Kind, RawEvent, Task
+
+__all__ = (
+    "json_line",
+    "missing_mark",
+    "raw_line",
+    "raw_text",
+    "schema",
+    "short_id",
+    "text_line",
+    "tracee_line",
+)
+
+_UPDATE_HEAD: Final = ("event", "id", "time", "host", "runtime", "container_id")
+_SHORT_ID: Final = 12  # as docker and podman show it
+_GENERATED: Final = re.compile(r"[0-9a-f]{64}")
+_RAW_NAMES: Final = {Kind.MKDIR: "cgroup_mkdir", Kind.RMDIR: "cgroup_rmdir"}
+_WORDS: Final = {
+    "container_create": "create",
+    "container_start": "start",
+    "container_update": "update",
+    "container_remove": "remove",
+    "existing_container": "existing",
+}
+_RED, _YELLOW, _DIM, _GREEN, _RESET = "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[32m", "\x1b[0m"
+_COLOURS: Final = {
+    "container_create": _GREEN,
+    "container_remove": _DIM,
+    "existing_container": _DIM,
+}
+
+
+def json_line(event: ContainerEvent) -> bytes:
+    """The event as one JSON object; of an update who it is, and the changed fields."""
+    fields = msgspec.to_builtins(event)
+    changed = fields.pop("changed")
+    if event.event == "container_update":
+        fields = {name: fields[name] for name in (*_UPDATE_HEAD, *changed, "evidence")}
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
+    """Aligned columns: time, event, runtime, name, image, pod, short id, what is missing."""
+    pod = "/".join(filter(None, (event.pod_namespace, event.pod_name)))
+    columns = (
+        event.time[11:23],
+        f"{_WORDS[event.event]:8}",
+        f"{event.runtime:10}",
+        f"{clean(event.container_name, 24) or '-':24}",
+        f"{clean(event.container_image, 40) or '-':40}",
+        f"{clean(pod, 30) or '-':20}",
+        short_id(event.container_id),
+    )
+    line = "  ".join(columns) + missing_mark(event)
+    colour = _COLOURS.get(event.event, "") if colours else ""
+    if colours and event.evidence.status != "complete":
+        colour = _RED if event.evidence.status == "unverified" else _YELLOW
+    return f"{colour}{line}{_RESET if colour else ''}\n"
+
+
+def short_id(container_id: str) -> str:
+    """A generated id's first 12 digits; a name that somebody chose, whole."""
+    return (
+        container_id[:_SHORT_ID] if _GENERATED.fullmatch(container_id) else clean(container_id, 40)
+    )
+
+
+def missing_mark(event: ContainerEvent) -> str:
+    """
+    What could not be learnt, and why; "" when all that can be known is there.
+
+    A start or a removal repeats what the create said, so only the others are marked.
+    """
+    if event.event in ("container_start", "container_remove"):
+        return ""
+    reasons = {
+        field: reason for field, reason in event.evidence.missing.items() if reason not in FINAL
+    }
+    if event.evidence.status == "complete":
+        return ""
+    if event.evidence.status == "unverified":
+        uid = event.creator.uid
+        by = "" if uid is None else f", made by uid {uid}"
+        return f"  ! unverified: only its name speaks for a container{by}"
+    return "  ! missing: " + ", ".join(f"{field} ({reason})" for field, reason in reasons.items())
+
+
+def raw_line(event: RawEvent, wall_offset_ns: int) -> bytes | None:
+    """The kernel's own event as JSON; None for the kinds that are not shown."""
+    name = _RAW_NAMES.get(event.kind)
+    if name is None:
+        return None
+    fields = {
+        "event": name,
+        "time": rfc3339(event.boot_ns + wall_offset_ns),
+        "cgroup_id": event.cgroup.cgroup_id,
+        "cgroup_path": jsonable(event.path),
+        "hierarchy_id": event.cgroup.hierarchy_id,
+        "pid": event.task.pid,
+        "comm": jsonable(event.task.comm),
+        "uid": event.task.uid,
+    }
+    return msgspec.json.encode(fields) + b"\n"
+
+
+def raw_text(event: RawEvent, wall_offset_ns: int) -> str | None:
+    name = _RAW_NAMES.get(event.kind)
+    if name is None:
+        return None
+    time = rfc3339(event.boot_ns + wall_offset_ns)[11:23]
+    who = f"{clean(event.task.comm, 16)}/{event.task.pid}"
+    return (
+        f"{time}  {name}  {event.cgroup.hierarchy_id:>3}  {event.cgroup.cgroup_id:>8}"
+        f"  {who:24}  {clean(event.path, 400)}\n"
+    )
+
+
+# --- Tracee ---------------------------------------------------------------------------
+
+_TRACEE_IDS: Final = {  # v0.24's event ids, written as strings
+    "container_create": "2018",
+    "container_remove": "2019",
+    "existing_container": "2020",
+}
+_TRACEE_ARGS: Final = (
+    ("runtime", "string"),
+    ("container_id", "string"),
+    ("ctime", "uint64"),
+    ("container_image", "string"),
+    ("container_image_digest", "string"),
+    ("container_name", "string"),
+    ("pod_name", "string"),
+    ("pod_namespace", "string"),
+    ("pod_uid", "string"),
+    ("pod_sandbox", "bool"),
+)
+
+
+def tracee_line(event: ContainerEvent, creator: Task | None) -> bytes | None:
+    """
+    The event in Tracee's own JSON (v0.24); None for the events that Tracee does not have.
+
+    The envelope speaks of the *creator*, on the host, as Tracee's does: its container
+    is "". What ctrwatch does not take (stack, executable, entity ids) is empty.
+    """
+    number = _TRACEE_IDS.get(event.event)
+    if number is None:
+        return None
+    wanted = _TRACEE_ARGS[:2] if event.event == "container_remove" else _TRACEE_ARGS
+    task = creator or _NOBODY
+    fields = {
+        "timestamp": wall_ns(event.time),
+        "threadStartTime": task.start_ns,
+        "processorId": task.cpu,
+        "processId": task.pid,
+        "cgroupId": event.cgroup.id,
+        "threadId": task.tid,
+        "parentProcessId": task.ppid,
+        "hostProcessId": task.pid,
+        "hostThreadId": task.tid,
+        "hostParentProcessId": task.ppid,
+        "userId": task.uid,
+        "mountNamespace": task.mnt_ns,
+        "pidNamespace": task.pid_ns,
+        "processName": jsonable(task.comm),
+        "executable": {"path": ""},
+        "hostName": event.host,
+        "containerId": "",
+        "container": {},
+        "kubernetes": {},
+        "eventId": number,
+        "eventName": event.event,
+        "matchedPolicies": [""],
+        "argsNum": len(wanted),
+        "returnValue": 0,
+        "syscall": _TRACEE_SYSCALLS.get(event.event, ""),
+        "stackAddresses": [0],
+        "contextFlags": {"containerStarted": False, "isCompat": False},
+        "threadEntityId": 0,
+        "processEntityId": 0,
+        "parentEntityId": 0,
+        "args": [
+            {"name": name, "type": kind, "value": getattr(event, name) or _TRACEE_EMPTY[kind]}
+            for name, kind in wanted
+        ],
+    }
+    return msgspec.json.encode(fields) + b"\n"
+
+
+_TRACEE_EMPTY: Final[dict[str, str | int | bool]] = {"string": "", "uint64": 0, "bool": False}
+_TRACEE_SYSCALLS: Final = {"container_create": "mkdirat", "container_remove": "unlinkat"}
+_NOBODY: Final = Task(pid=0, ppid=0)
+
+
+# --- the schema -----------------------------------------------------------------------
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema (2020-12) of a line that `json_line` writes."""
+    whole = msgspec.json.schema(ContainerEvent)
+    event = whole["$defs"]["ContainerEvent"]
+    del event["properties"]["changed"]
+    event["required"] = [*_UPDATE_HEAD, "evidence"]
+    event["if"] = {"properties": {"event": {"const": "container_update"}}}
+    event["else"] = {"required": list(event["properties"])}
+    whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return whole

@@ -1,0 +1,429 @@
+"""
+Births and evidence to container events: whom to ask next, when to tell, in what order.
+
+Pure: changes, answers and alarms in; questions, alarms and events out. It holds no
+clock, so a recorded stream gives the same events again. The laws, which
+tests/unit/test_story.py holds for any order of inputs:
+
+* `container_create` leaves once: when it is complete, or when `wait_ns` is over.
+* Of one container create is the first and remove the last, however short its life;
+  between them comes one start, and updates as they are learnt.
+* One question at a time for each container and source, asked only for what is missing.
+* Every empty field of a told event has a reason.
+* An untold story has an alarm to come.
+
+A complete event waits a little for two things that come a moment after the birth: the
+directory in the unified hierarchy (on hybrid hosts the last of a dozen) and the
+container's first process (the OCI runtime forks it when the cgroups are done). Before
+the first task has entered nothing can run in the container: the wait is short only then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+import msgspec
+
+from ctrwatch.core import lifecycle
+from ctrwatch.core.describe import describe
+from ctrwatch.core.merge import Known
+from ctrwatch.event import ContainerEvent, EventName, Status
+from ctrwatch.model import (
+    Answer,
+    Facts,
+    Found,
+    Missing,
+    NotFound,
+    Runtime,
+    Subject,
+    Task,
+    Unavailable,
+)
+
+__all__ = ("Alarm", "Ask", "Effect", "Stories", "Tell")
+
+_MS: Final = 1_000_000
+_ENTER_NS: Final = 100 * _MS  # for the first task to enter: 0.1 to 20 ms measured, idle and busy
+_SETTLE_NS: Final = 9 * _MS  # after that: 2 to 8 ms measured, and never less than 12 until the
+# container's first instruction
+_INIT_PAUSE_NS: Final = 1 * _MS  # the first process is looked for at this beat
+_FIRST_PAUSE_NS: Final = 2 * _MS  # then doubled: 2, 4, 8 … ms
+_LONGEST_PAUSE_NS: Final = 10_000 * _MS  # a daemon that is away is asked every 10 s …
+_GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes: an upgrade takes less
+# Who does not know a container by then will not: its files are written before its cgroup.
+_UNKNOWN_NS: Final = 2_000 * _MS
+
+_SPEC: Final = frozenset({"security", "limits", "process"})
+_RECORD: Final = frozenset(
+    {
+        "runtime",
+        "container_image",
+        "container_image_digest",
+        "container_name",
+        "pod_name",
+        "pod_namespace",
+        "pod_uid",
+        "pod_sandbox",
+        "labels",
+    }
+)
+_WANTED: Final = _SPEC | _RECORD  # a complete event has these, or a final reason for each
+
+
+class Step(NamedTuple):
+    """A source, what it can tell, and the runtimes it can tell it of (empty: of any)."""
+
+    source: str
+    tells: frozenset[str]
+    runtimes: frozenset[Runtime] = frozenset()
+    needs: str = ""  # the lead without which it can't be asked
+
+
+# Most direct first. A source is asked when the ones above it have answered.
+STEPS: Final = (
+    Step("creator", _WANTED),
+    Step("bundle", _WANTED, needs="bundle"),
+    Step("docker.files", _RECORD, frozenset({Runtime.DOCKER})),
+    Step("podman.files", _RECORD, frozenset({Runtime.PODMAN})),
+    Step("containerd", _RECORD, frozenset({Runtime.CONTAINERD})),
+    Step("docker", _RECORD, frozenset({Runtime.DOCKER})),
+)
+_INIT: Final = Step("init", frozenset({"init.pid"}))
+_LEADS_ONLY: Final = frozenset({"creator", "init"})  # they point to evidence, they are none
+
+
+class Ask(NamedTuple):
+    serial: int
+    source: str
+    subject: Subject
+    pause_ns: int  # before it is asked
+
+
+class Alarm(NamedTuple):
+    """Call `Stories.overdue(serial, …)` at that time."""
+
+    serial: int
+    boot_ns: int
+
+
+class Tell(NamedTuple):
+    event: ContainerEvent
+    creator: Task | None  # the whole of it, for formats that want more than the event has
+
+
+Effect = Ask | Alarm | Tell
+
+
+class _Asked:
+    """How it stands with one source."""
+
+    def __init__(self) -> None:
+        self.pending = False
+        self.tries = 0
+        self.last: Answer | None = None
+
+
+class _Story:
+    def __init__(self, born: lifecycle.Born) -> None:
+        self.born = born
+        self.cgroup, self.path = born.cgroup, born.path
+        self.known = Known()
+        self.asked: dict[str, _Asked] = {}
+        self.init: Task | None = None
+        self.settled_ns = born.boot_ns + _ENTER_NS  # a complete event leaves by then
+        self.started: lifecycle.Started | None = None
+        self.gone: lifecycle.Gone | None = None
+        self.born_offset_ns = 0  # of the clocks at its birth: a step later does not move it
+        self.told: ContainerEvent | None = None
+        self.start_told = False
+        self.birth_id = ""  # of the event that told of it
+        self.updates = 0
+        self.verified = False
+
+    def subject(self) -> Subject:
+        return Subject(
+            container_id=self.born.identity.container_id,
+            cgroup=self.cgroup,
+            cgroup_path=self.path,
+            creator=self.born.creator,
+            init=self.init,
+            facts=self.known.facts,
+        )
+
+    def missing(self) -> set[str]:
+        return self.known.unsettled() & _WANTED
+
+
+class Stories:
+    """The stories of all containers that are being told, or live."""
+
+    def __init__(
+        self, *, host: str, boot_id: str, wall_offset_ns: int, wait_ns: int, unified: bool
+    ) -> None:
+        """*unified*: the host has the unified hierarchy, so a container will have it too."""
+        self._host, self._boot_id, self._unified = host, boot_id, unified
+        self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
+        self._stories: dict[int, _Story] = {}
+        self.untold = 0
+        self.lost = 0  # raw events dropped so far, as the sensor counts
+        self._lost_told = 0
+
+    def __len__(self) -> int:
+        return len(self._stories)
+
+    # --- inputs ---------------------------------------------------------------------
+
+    def changed(self, change: lifecycle.Change) -> list[Effect]:
+        if isinstance(change, lifecycle.Born):
+            return self._begin(change)
+        story = self._stories[change.serial]
+        match change:
+            case lifecycle.Placed():
+                story.cgroup, story.path = change.cgroup, change.path
+                return [
+                    *self._update(story, change.boot_ns),
+                    *self._go_on(story, change.boot_ns),
+                ]
+            case lifecycle.Entered():
+                story.init = change.task
+                story.settled_ns = change.boot_ns + _SETTLE_NS
+                effects = self._go_on(story, change.boot_ns)
+                return effects if story.told else [self._alarm(story, change.boot_ns), *effects]
+            case lifecycle.Started():
+                story.started = change
+                story.known.add("kernel", Facts(init_pid=change.task.pid))
+            case lifecycle.Gone():
+                story.gone = change
+        return self._go_on(story, change.boot_ns)
+
+    def answered(self, serial: int, source: str, answer: Answer, now_ns: int) -> list[Effect]:
+        story = self._stories.get(serial)
+        if story is None:
+            return []  # told and gone while the source was thinking
+        asked = story.asked.get(source)
+        if asked is None or not asked.pending:
+            return []  # nobody asked: a journal that was changed by hand
+        asked.pending, asked.last = False, answer
+        if isinstance(answer, Found):
+            story.verified = story.verified or source not in _LEADS_ONLY
+            story.known.add(source, answer.facts)
+            return [*self._update(story, now_ns), *self._go_on(story, now_ns)]
+        return self._go_on(story, now_ns)
+
+    def overdue(self, serial: int, now_ns: int) -> list[Effect]:
+        story = self._stories.get(serial)
+        if story is None or story.told is not None:
+            return []
+        effects = self._go_on(story, now_ns)
+        return effects if story.told is not None else [*effects, self._alarm(story, now_ns)]
+
+    def finish(self, now_ns: int) -> list[Effect]:
+        """Tell what is not told yet, as it is."""
+        untold = [story for story in self._stories.values() if story.told is None]
+        effects = [effect for story in untold for effect in self._tell(story, now_ns)]
+        for story in untold:
+            if story.gone is not None:
+                del self._stories[story.born.serial]
+        return effects
+
+    # --- the course of a story --------------------------------------------------------
+
+    def _begin(self, born: lifecycle.Born) -> list[Effect]:
+        story = self._stories[born.serial] = _Story(born)
+        story.born_offset_ns = self.wall_offset_ns
+        self.untold += 1
+        if born.identity.pod_uid:
+            story.known.add("path", Facts(pod_uid=born.identity.pod_uid))
+        if (listed := born.listed) is not None:
+            story.known.add("scan", Facts(init_pid=listed.init_pid, leads=listed.leads))
+        effects = self._go_on(story, born.boot_ns)
+        return effects if story.told is not None else [self._alarm(story, born.boot_ns), *effects]
+
+    def _go_on(self, story: _Story, now_ns: int) -> list[Effect]:
+        if story.told is None and self._ready(story, now_ns):
+            return [*self._tell(story, now_ns), *self._end_or_ask(story, now_ns)]
+        if story.told is not None:
+            return [*self._follow(story, now_ns), *self._end_or_ask(story, now_ns)]
+        return list(self._questions(story, now_ns))
+
+    def _alarm(self, story: _Story, now_ns: int) -> Alarm:
+        """The next moment at which time alone decides; the same again if it rang early."""
+        settled_ns, late_ns = story.settled_ns, story.born.boot_ns + self._wait_ns
+        at_ns = late_ns if now_ns >= settled_ns else min(settled_ns, late_ns)
+        return Alarm(story.born.serial, at_ns)
+
+    def _ready(self, story: _Story, now_ns: int) -> bool:
+        if now_ns >= story.born.boot_ns + self._wait_ns:
+            return True
+        if story.missing():
+            return False
+        placed = story.cgroup.hierarchy_id == 0 or not self._unified
+        settled = placed and story.known.facts.init_pid is not None
+        over = story.started is not None or story.gone is not None or now_ns >= story.settled_ns
+        return settled or over or story.born.listed is not None
+
+    def _end_or_ask(self, story: _Story, now_ns: int) -> list[Effect]:
+        """After the telling: a story ends with its container, or goes on being asked about."""
+        if story.gone is not None:
+            del self._stories[story.born.serial]
+            return []
+        return list(self._questions(story, now_ns))
+
+    # --- questions --------------------------------------------------------------------
+
+    def _questions(self, story: _Story, now_ns: int) -> Iterable[Ask]:
+        missing = story.missing()
+        for step in self._steps(story, missing):
+            if (ask := self._question(story, step, now_ns)) is not None:
+                yield ask
+            asked = story.asked.get(step.source)
+            if asked is not None and asked.last is None:
+                break  # the next one only for what this one leaves open
+        if story.init is not None and story.known.facts.init_pid is None and story.told is None:
+            ask = self._question(story, _INIT, now_ns)
+            if ask is not None:
+                yield ask
+
+    def _steps(self, story: _Story, missing: set[str]) -> Iterable[Step]:
+        facts = story.known.facts
+        runtime = facts.runtime or story.born.identity.runtime
+        for step in STEPS:
+            if not step.tells & missing:
+                continue
+            if step.source == "creator" and not _has_maker(story):
+                continue
+            if step.needs and not getattr(facts.leads, step.needs):
+                continue
+            if step.runtimes and runtime is not Runtime.UNKNOWN and runtime not in step.runtimes:
+                continue
+            yield step
+
+    def _question(self, story: _Story, step: Step, now_ns: int) -> Ask | None:
+        asked = story.asked.setdefault(step.source, _Asked())
+        if asked.pending or isinstance(asked.last, Found):
+            return None  # what it knew it has said
+        age_ns = now_ns - story.born.boot_ns
+        late_ns = _UNKNOWN_NS if isinstance(asked.last, NotFound) else _GIVE_UP_NS
+        if story.told is not None and age_ns >= late_ns:
+            return None
+        pause_ns = 0
+        if asked.last is not None:
+            pause_ns = min(_FIRST_PAUSE_NS << min(asked.tries - 1, 20), _LONGEST_PAUSE_NS)
+            if step is _INIT and now_ns < story.settled_ns:
+                pause_ns = _INIT_PAUSE_NS
+        asked.pending = True
+        asked.tries += 1
+        return Ask(story.born.serial, step.source, story.subject(), pause_ns)
+
+    # --- events -----------------------------------------------------------------------
+
+    def _tell(self, story: _Story, now_ns: int) -> list[Effect]:
+        name: EventName = "existing_container" if story.born.listed else "container_create"
+        self.untold -= 1
+        story.birth_id = _birth_id(self._boot_id, story)
+        story.told = self._describe(story, name, story.born.boot_ns, now_ns)
+        return [self._say(story, story.told), *self._follow(story, now_ns)]
+
+    def _follow(self, story: _Story, now_ns: int) -> list[Effect]:
+        """What happened after the create, in order."""
+        effects: list[Effect] = []
+        if story.started is not None and not story.start_told:
+            story.start_told = True
+            event = self._describe(story, "container_start", story.started.boot_ns, now_ns)
+            effects.append(self._say(story, event))
+        if story.gone is not None:
+            event = self._describe(story, "container_remove", story.gone.boot_ns, now_ns)
+            effects.append(self._say(story, event))
+        return effects
+
+    def _update(self, story: _Story, now_ns: int) -> list[Effect]:
+        """What was learnt after the telling, if it makes a difference."""
+        told = story.told
+        if told is None:
+            return []
+        event = self._describe(story, "container_update", now_ns, now_ns)
+        changed = tuple(
+            field
+            for field in ContainerEvent.__struct_fields__
+            if field not in _EVERY_EVENTS_OWN and getattr(event, field) != getattr(told, field)
+        )
+        if not changed and _judgement(event) == _judgement(told):
+            return []
+        story.updates += 1
+        story.told = event
+        return [self._say(story, msgspec.structs.replace(event, changed=changed))]
+
+    def _say(self, story: _Story, event: ContainerEvent) -> Tell:
+        self._lost_told = self.lost
+        return Tell(event, story.born.creator)
+
+    def _describe(
+        self, story: _Story, name: EventName, happened_ns: int, now_ns: int
+    ) -> ContainerEvent:
+        is_birth = happened_ns == story.born.boot_ns
+        offset_ns = story.born_offset_ns if is_birth else self.wall_offset_ns
+        suffix = _SUFFIXES[name] + (str(story.updates + 1) if name == "container_update" else "")
+        return describe(
+            name,
+            event_id=story.birth_id + suffix,
+            host=self._host,
+            happened_ns=happened_ns + offset_ns,
+            born=story.born,
+            wall_offset_ns=story.born_offset_ns,
+            cgroup=story.cgroup,
+            path=story.path,
+            known=story.known,
+            reasons=self._reasons(story),
+            verified=story.verified,
+            after_ms=None if story.born.listed else (now_ns - story.born.boot_ns) / _MS,
+            lost_before=self.lost - self._lost_told,
+        )
+
+    def _reasons(self, story: _Story) -> dict[str, Missing]:
+        """Why each wanted field that is still open is empty."""
+        return {field: self._reason(story, field) for field in story.missing()}
+
+    def _reason(self, story: _Story, field: str) -> Missing:
+        # Where nobody can be asked for it, somebody may still lead there.
+        steps = list(self._steps(story, {field})) or self._steps(story, story.missing())
+        answers = [self._answer(story, step) for step in steps]
+        if None in answers:
+            return Missing.DEADLINE
+        if any(isinstance(answer, Unavailable) for answer in answers):
+            return Missing.UNAVAILABLE
+        return Missing.NOT_FOUND if story.verified else Missing.NO_EVIDENCE
+
+    def _answer(self, story: _Story, step: Step) -> Answer | None:
+        asked = story.asked.get(step.source)
+        return asked.last if asked is not None else None
+
+
+_SUFFIXES: Final[dict[EventName, str]] = {
+    "container_create": "",
+    "existing_container": "",  # the same birth, told again
+    "container_start": "-start",
+    "container_update": "-update-",
+    "container_remove": "-remove",
+}
+_EVERY_EVENTS_OWN: Final = frozenset({"event", "id", "time", "lost_before", "changed", "evidence"})
+
+
+def _judgement(event: ContainerEvent) -> tuple[Status, Mapping[str, Missing]]:
+    return event.evidence.status, event.evidence.missing
+
+
+def _has_maker(story: _Story) -> bool:
+    """Somebody's processes can be asked: the creator's, the first task's parent's, a monitor's."""
+    born = story.born
+    if born.listed is not None:
+        return not born.listed.leads.bundle
+    return born.call is not None or story.init is not None
+
+
+def _birth_id(boot_id: str, story: _Story) -> str:
+    """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
+    parts = (boot_id, *map(str, story.cgroup), story.born.identity.container_id)
+    text = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -1,0 +1,132 @@
+"""
+The container event: what ctrwatch tells the world, one JSON object a line.
+
+The types are the format: field names, their order, the JSON Schema (`ctrwatch
+schema`) and docs/events.md come from here and from nowhere else. The ten arguments
+of the event this project implements keep their names and stand at the top level.
+An unknown string is "", an unknown number null, and `evidence.missing` says why.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ctrwatch.model import Limits, Missing, Process, Runtime, Security
+
+__all__ = ("ContainerEvent", "EventName", "Evidence", "Status")
+
+EventName = Literal[
+    "container_create",
+    "container_start",
+    "container_update",
+    "container_remove",
+    "existing_container",
+]
+Status = Literal["complete", "partial", "unverified"]
+
+
+class Cgroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The container's own cgroup: the unified hierarchy's where it has one."""
+
+    id: Annotated[int, Meta(description="inode number of its directory, 64 bits")]
+    path: Annotated[str, Meta(description="relative to its hierarchy's root")]
+    hierarchy_id: Annotated[int, Meta(description="0 is the unified hierarchy")]
+    version: Annotated[Literal[1, 2], Meta(description="cgroup version of that hierarchy")]
+
+
+class Creator(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that made the cgroup; all unknown for a container older than ctrwatch."""
+
+    pid: int | None = None
+    ppid: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    comm: str = ""
+
+
+class Init(msgspec.Struct, frozen=True, kw_only=True):
+    pid: Annotated[
+        int | None, Meta(description="the container's first process, as the host counts")
+    ] = None
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    id: Annotated[str, Meta(description="config digest, sha256:…")] = ""
+    digest_kind: Annotated[
+        Literal["index", "manifest", ""], Meta(description="what container_image_digest names")
+    ] = ""
+    registry: str = ""
+    repository: str = ""
+    tag: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """How the event came to be."""
+
+    status: Annotated[
+        Status,
+        Meta(
+            description="complete: all that can be known; partial: something could not be"
+            " learnt in time; unverified: nothing but the cgroup's name speaks for a container"
+        ),
+    ] = "unverified"
+    missing: Annotated[dict[str, Missing], Meta(description="empty field: reason")] = {}
+    sources: Annotated[dict[str, str], Meta(description="field: who said so")] = {}
+    after_ms: Annotated[
+        float | None, Meta(description="from the birth to the moment this event was made")
+    ] = None
+
+
+class ContainerEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of one container's life."""
+
+    event: Annotated[EventName, Meta(description="what happened")]
+    id: Annotated[
+        str, Meta(description="stable: the same event has the same id after a restart of ctrwatch")
+    ]
+    time: Annotated[str, Meta(description="when it happened: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    runtime: Annotated[Runtime, Meta(description="who manages the container")]
+    container_id: Annotated[str, Meta(description="the full id")]
+    ctime: Annotated[
+        int | None, Meta(description="creation of the container, nanoseconds since the epoch")
+    ] = None
+    container_image: Annotated[
+        str, Meta(description="the image as the user named it, normalised")
+    ] = ""
+    container_image_digest: Annotated[str, Meta(description="registry digest, sha256:…")] = ""
+    container_name: Annotated[
+        str, Meta(description="the runtime's name; under Kubernetes the name in the pod")
+    ] = ""
+    pod_name: Annotated[str, Meta(description="the pod it belongs to")] = ""
+    pod_namespace: Annotated[str, Meta(description="the pod's Kubernetes namespace")] = ""
+    pod_uid: Annotated[str, Meta(description="the pod's uid; for Podman its pod's id")] = ""
+    pod_sandbox: Annotated[bool, Meta(description="it is its pod's sandbox (infra) container")] = (
+        False
+    )
+    cgroup: Cgroup
+    creator: Creator = Creator()
+    init: Init = Init()
+    image: Image = Image()
+    outer: Annotated[
+        tuple[str, ...], Meta(description="ids of the enclosing containers, outermost first")
+    ] = ()
+    labels: Annotated[dict[str, str], Meta(description="the runtime's labels")] = {}
+    security: Annotated[
+        Security | None, Meta(description="what it may do; null while the bundle is unknown")
+    ] = None
+    limits: Annotated[Limits | None, Meta(description="null inside: no limit")] = None
+    process: Annotated[
+        Process | None, Meta(description="its entry point; never any environment values")
+    ] = None
+    evidence: Evidence = Evidence()
+    lost_before: Annotated[
+        int, Meta(description="raw events the kernel dropped since the event before")
+    ] = 0
+    changed: Annotated[
+        tuple[str, ...],
+        Meta(description="container_update only: the fields that this event corrects"),
+    ] = ()

@@ -1,0 +1,47 @@
+"""The seams: what a sensor, a source of evidence and an output must do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from ctrwatch.model import Answer, RawEvent, Subject
+
+
+class Sensor(Protocol):
+    """Hears of cgroups. Batches are in the kernel's order; an empty one is never sent."""
+
+    name: str
+
+    def batches(self) -> AsyncIterator[Sequence[RawEvent]]: ...
+
+    def lost(self) -> int:
+        """Records dropped since the sensor was attached."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Source(Protocol):
+    """
+    Knows something of containers: a bundle, a runtime's files, a runtime's API.
+
+    `ask` never raises for what a stranger wrote or a daemon did: that is
+    `Unavailable` with a sentence. It may be cancelled at its deadline at any await.
+    """
+
+    name: str
+
+    async def ask(self, subject: Subject) -> Answer: ...
+
+    async def close(self) -> None: ...
+
+
+class Output(Protocol):
+    """Takes finished lines. Never blocks the caller; what it drops it counts."""
+
+    dropped: int
+
+    def write(self, line: bytes) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * What the kernel says of a container's birth and death.
+ *
+ * Four BTF-typed raw tracepoints, one ring buffer.  Nothing is decided here but
+ * what cannot be decided later: whose first task, whose first instruction.
+ * No helper fails in silence: a record that can't be sent is counted in `lost`,
+ * and every record carries that count.
+ *
+ * Kernel structures are declared with only the fields we read; CO-RE finds
+ * their places in the running kernel (5.8 and later: the ring buffer).
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "event.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup_root {
+	int hierarchy_id;
+};
+
+struct cgroup;
+
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	int level;
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
+};
+
+struct css_set {
+	struct cgroup_subsys_state *subsys[14]; /* its true length is asked of the kernel */
+	struct cgroup *dfl_cgrp;
+};
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct pid_namespace {
+	struct ns_common ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+};
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+typedef struct {
+	unsigned int val;
+} kgid_t;
+
+struct cred {
+	kuid_t uid;
+	kgid_t gid;
+};
+
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+
+struct task_struct {
+	int pid;
+	int tgid;
+	__u64 start_boottime;
+	struct task_struct *real_parent;
+	struct task_struct *group_leader;
+	struct mm_struct *mm;
+	struct nsproxy *nsproxy;
+	const struct cred *cred;
+	struct css_set *cgroups;
+	char comm[16];
+};
+
+/* Before 5.5 the field was called real_start_time; the ring buffer is younger. */
+
+struct linux_binprm {
+	const char *filename;
+};
+
+#pragma clang attribute pop
+
+/* A burst of 1,000 births on a hybrid host is 30,000 records of some 300 bytes: 9 MB.
+ * It is memory only while it is full of unread records; 8 MB hold what a reader that
+ * is away for a second misses on the busiest host measured. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} ring SEC(".maps");
+
+/* Cgroups made while we run, until they have started or are gone.  An LRU, so
+ * that it can't fill: a host makes a few hundred such cgroups at a time. */
+struct newborn_key {
+	__u64 cgroup_id;
+	__u32 hierarchy_id;
+	__u32 reserved;
+};
+
+struct newborn {
+	__u32 outside; /* mount namespace of the one who made it: not yet the container's */
+	__u8 entered;
+	__u8 started;
+	__u16 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct newborn_key);
+	__type(value, struct newborn);
+} newborns SEC(".maps");
+
+/* Records are put together here: a record is larger than the 512-byte stack.  One
+ * slot for each program: while one is preempted, another may run on this CPU. */
+#define HEAD sizeof(struct ctrwatch_record)
+#define ROOM (CTRWATCH_PATH_MAX + CTRWATCH_ARGV_MAX)
+
+union scratch {
+	struct ctrwatch_record record;
+	char bytes[HEAD + ROOM];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 5);
+	__type(key, __u32);
+	__type(value, union scratch);
+} scratches SEC(".maps");
+
+__u64 lost; /* read by user space too, for losses that no later record reports */
+
+static __always_inline struct newborn_key key_of(struct cgroup *cgrp)
+{
+	struct newborn_key key = {
+		.cgroup_id = BPF_CORE_READ(cgrp, kn, id),
+		.hierarchy_id = BPF_CORE_READ(cgrp, root, hierarchy_id),
+	};
+	return key;
+}
+
+static __always_inline __u32 mount_namespace(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+}
+
+static __always_inline union scratch *fill(__u8 kind, struct cgroup *cgrp,
+					    struct task_struct *task)
+{
+	__u32 slot = kind;
+	union scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
+	if (!scratch) /* the slot is there: this is for the verifier */
+		return NULL;
+
+	struct ctrwatch_record *r = &scratch->record;
+	struct newborn_key key = key_of(cgrp);
+
+	__builtin_memset(r, 0, sizeof(*r));
+	r->version = CTRWATCH_WIRE_VERSION;
+	r->kind = kind;
+	r->boot_ns = bpf_ktime_get_boot_ns();
+	r->cpu = bpf_get_smp_processor_id();
+	r->lost = lost;
+	r->cgroup_id = key.cgroup_id;
+	r->hierarchy_id = key.hierarchy_id;
+	r->level = BPF_CORE_READ(cgrp, level);
+	r->parent_id = BPF_CORE_READ(cgrp, self.parent, cgroup, kn, id);
+	r->pid = BPF_CORE_READ(task, tgid);
+	r->tid = BPF_CORE_READ(task, pid);
+	r->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	r->uid = BPF_CORE_READ(task, cred, uid.val);
+	r->gid = BPF_CORE_READ(task, cred, gid.val);
+	r->start_ns = BPF_CORE_READ(task, start_boottime);
+	r->mnt_ns = mount_namespace(task);
+	r->pid_ns = BPF_CORE_READ(task, nsproxy, pid_ns_for_children, ns.inum);
+	BPF_CORE_READ_STR_INTO(&r->comm, task, comm);
+	return scratch;
+}
+
+static __always_inline void add_path(union scratch *scratch, const char *path)
+{
+	long n = bpf_probe_read_kernel_str(scratch->record.data, CTRWATCH_PATH_MAX, path);
+	scratch->record.path_len = n > 0 ? n - 1 : 0; /* without its NUL */
+}
+
+/* The command line as it is now, from the current task's own memory. */
+static __always_inline void add_argv(union scratch *scratch, struct task_struct *task)
+{
+	struct ctrwatch_record *r = &scratch->record;
+	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long length = BPF_CORE_READ(task, mm, arg_end) - start;
+	__u32 at = r->path_len;
+
+	if (length > CTRWATCH_ARGV_MAX) {
+		length = CTRWATCH_ARGV_MAX;
+		r->flags |= CTRWATCH_ARGV_CUT;
+	}
+	if (at >= CTRWATCH_PATH_MAX || !length)
+		return;
+	if (bpf_probe_read_user(&scratch->bytes[HEAD + at], length, (const void *)start) == 0)
+		r->argv_len = length;
+	/* else: paged out, or a kernel thread; user space falls back to /proc */
+}
+
+static __always_inline void send(union scratch *scratch)
+{
+	__u64 size = HEAD + scratch->record.path_len + scratch->record.argv_len;
+	if (size > sizeof(*scratch)) /* never: for the verifier */
+		size = sizeof(*scratch);
+	if (bpf_ringbuf_output(&ring, scratch, size, 0))
+		__sync_fetch_and_add(&lost, 1);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int BPF_PROG(on_mkdir, struct cgroup *cgrp, const char *path)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct newborn_key key = key_of(cgrp);
+	struct newborn newborn = {.outside = mount_namespace(task)};
+
+	bpf_map_update_elem(&newborns, &key, &newborn, BPF_ANY);
+
+	union scratch *scratch = fill(CTRWATCH_MKDIR, cgrp, task);
+	if (!scratch)
+		return 0;
+	add_path(scratch, path);
+	add_argv(scratch, task);
+	send(scratch);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_rmdir")
+int BPF_PROG(on_rmdir, struct cgroup *cgrp, const char *path)
+{
+	struct newborn_key key = key_of(cgrp);
+
+	bpf_map_delete_elem(&newborns, &key); /* it may not be there: older than we are */
+
+	union scratch *scratch = fill(CTRWATCH_RMDIR, cgrp, (void *)bpf_get_current_task());
+	if (!scratch)
+		return 0;
+	add_path(scratch, path);
+	send(scratch);
+	return 0;
+}
+
+SEC("tp_btf/cgroup_attach_task")
+int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struct *task)
+{
+	struct newborn_key key = key_of(cgrp);
+	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+
+	if (!newborn || newborn->entered)
+		return 0;
+	newborn->entered = 1;
+	/* With the systemd driver systemd made the cgroup; the task's parent is the OCI
+	 * runtime, and its mount namespace is the one that the container will leave. */
+	newborn->outside = BPF_CORE_READ(task, real_parent, nsproxy, mnt_ns, ns.inum);
+
+	union scratch *scratch = fill(CTRWATCH_ATTACH, cgrp, task);
+	if (!scratch)
+		return 0;
+	add_path(scratch, path);
+	send(scratch);
+	return 0;
+}
+
+static __always_inline bool starts_in(struct cgroup *cgrp, struct task_struct *task,
+				      const char *filename)
+{
+	struct newborn_key key = key_of(cgrp);
+	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+
+	if (!newborn)
+		return false;
+	/* An OCI runtime executes itself in the new cgroup before it leaves its own mounts. */
+	if (newborn->started || newborn->outside == mount_namespace(task))
+		return true;
+	newborn->started = 1;
+
+	union scratch *scratch = fill(CTRWATCH_EXEC, cgrp, task);
+	if (!scratch)
+		return true;
+	add_path(scratch, filename);
+	send(scratch);
+	return true;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct css_set *set = BPF_CORE_READ(task, cgroups);
+	struct cgroup *cgrp = BPF_CORE_READ(set, dfl_cgrp);
+
+	if (starts_in(cgrp, task, filename))
+		return 0;
+	/* Not in a newborn cgroup of the unified hierarchy: a v1 host, where the first
+	 * controller's will do. */
+	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
+	for (int i = 0; i < 14 && i < count; i++) {
+		struct cgroup_subsys_state *css;
+		if (bpf_core_read(&css, sizeof(css), &set->subsys[i]) || !css)
+			continue;
+		cgrp = BPF_CORE_READ(css, cgroup);
+		if (starts_in(cgrp, task, filename))
+			return 0;
+	}
+	return 0;
+}

@@ -1,0 +1,121 @@
+"""
+The eBPF sensor: the kernel's tracepoints, in a ring, as raw events.
+
+Loads the compiled sensor/bpf/birth.bpf.o. Kernel 5.8 or later with BTF, libbpf 1.x,
+and root or CAP_BPF with CAP_PERFMON. What is missing is a HostError that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import AsyncIterator, Sequence
+from importlib import resources
+from typing import Final, Self
+
+import msgspec
+
+from ctrwatch.core import wire
+from ctrwatch.errors import HostError, WireError
+from ctrwatch.model import RawEvent
+from ctrwatch.sensor import libbpf
+from ctrwatch.sensor.host import BTF, Host
+
+__all__ = ("EbpfSensor",)
+
+log = logging.getLogger(__name__)
+
+# One turn of the event loop: 256 records take about 3 ms to decode and judge, which is
+# what an answer of a runtime may have to wait meanwhile.
+_BATCH: Final = 256
+
+
+class EbpfSensor:
+    """Attached from its making until `close`. One reader at a time."""
+
+    name = "ebpf"
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.unreadable = 0  # records of another shape than this build's
+        library = libbpf.load_library()
+        try:
+            self._object = libbpf.BpfObject(library, _image())
+        except libbpf.BpfError as error:
+            raise _explained(error) from error
+        try:
+            self._lost = self._object.memory(".bss")
+            self._ring = libbpf.RingBuffer(library, self._object.map_fd("ring"), batch=_BATCH)
+            self._object.attach()
+        except libbpf.BpfError as error:
+            self._object.close()
+            raise _explained(error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def lost(self) -> int:
+        return int.from_bytes(self._lost[:8], "little")
+
+    async def batches(self) -> AsyncIterator[Sequence[RawEvent]]:
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._ring.fd, ready.set)
+        try:
+            while True:
+                await ready.wait()
+                ready.clear()
+                if batch := self.read():
+                    yield batch
+        finally:
+            loop.remove_reader(self._ring.fd)
+
+    def read(self) -> list[RawEvent]:
+        """What is in the ring now: at most a batch, empty when there is nothing."""
+        return [event for record in self._ring.read() if (event := self._decode(record))]
+
+    def _decode(self, record: bytes) -> RawEvent | None:
+        try:
+            event = wire.decode(record)
+        except WireError as error:
+            self.unreadable += 1
+            log.warning("a record of the kernel side can't be read: %s", error)
+            return None
+        if event.path_cut and (path := self._host.resolve(event.cgroup)):
+            return msgspec.structs.replace(event, path=path, path_cut=False)
+        return event
+
+    def close(self) -> None:
+        self._ring.close()
+        self._object.close()
+
+
+def _image() -> bytes:
+    try:
+        return resources.files("ctrwatch.sensor.bpf").joinpath("birth.bpf.o").read_bytes()
+    except FileNotFoundError:
+        raise HostError(
+            "the BPF program was not built; build it with `make setup` (needs clang)"
+        ) from None
+
+
+def _explained(error: libbpf.BpfError) -> HostError:
+    """The kernel's refusal as one sentence with the way out."""
+    if not BTF.exists():
+        return HostError(
+            f"this kernel has no BTF ({BTF} is missing), which eBPF needs:"
+            " boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every distribution's since 2021)"
+        )
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return HostError(
+            "no permission to load BPF programs: run as root (sudo ctrwatch …),"
+            " or with CAP_BPF, CAP_PERFMON and CAP_DAC_READ_SEARCH"
+        )
+    last = error.log.strip().splitlines()[-1:] or [""]
+    return HostError(
+        f"this kernel can't run the eBPF sensor: {error.strerror} ({last[0].strip()});"
+        " it needs Linux 5.8 or later: `ctrwatch doctor` tells what is missing"
+    )

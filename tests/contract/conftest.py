@@ -1,0 +1,21 @@
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ctrwatch.evidence.files import Readers
+
+
+@pytest.fixture
+def readers() -> Iterator[Readers]:
+    made = Readers()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def socket() -> Iterator[Path]:
+    """Where a daemon may listen; a socket's path ends at 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ctrwatch-") as directory:
+        yield Path(directory) / "daemon.sock"

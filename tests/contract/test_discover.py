@@ -1,0 +1,59 @@
+"""Sockets are looked for at each question, in every place, each once."""
+
+import os
+import socket as socket_module
+from pathlib import Path
+
+import pytest
+
+from ctrwatch.evidence.discover import PLACES, Place, Sockets
+
+
+def bind(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket_module.socket(socket_module.AF_UNIX) as made:
+        made.bind(str(path))
+    return path
+
+
+def test_socket_that_appears_late_and_is_replaced(socket: Path) -> None:
+    sockets = Sockets({}, (Place("docker", str(socket), "test"),))
+    assert sockets.present("docker") == []
+    bind(socket)
+    assert sockets.present("docker") == [str(socket)]
+    socket.unlink()
+    assert sockets.present("docker") == []
+    bind(socket)
+    assert sockets.present("docker") == [str(socket)]
+    assert sockets.present("containerd") == []
+
+
+def test_given_sockets_come_first_and_each_once(socket: Path) -> None:
+    given, link = bind(socket.with_name("given")), socket.with_name("link")
+    bind(socket)
+    link.symlink_to(socket)
+    places = (Place("docker", str(link), "test"), Place("docker", str(socket), "test"))
+    sockets = Sockets({"docker": [str(given)]}, places)
+    assert sockets.present("docker") == [str(given), str(link)]
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo])
+def test_what_is_no_socket(socket: Path, make: object) -> None:
+    make(socket)  # type: ignore[operator]
+    assert Sockets({"docker": [str(socket)]}, ()).present("docker") == []
+
+
+def test_socket_of_a_user_is_the_users(socket: Path) -> None:
+    base, uid = socket.parent, os.getuid()
+    bind(base / str(uid) / "docker.sock")
+    bind(base / str(uid + 1) / "docker.sock")  # another's directory, our socket
+    bind(base / "name" / "docker.sock")
+    (base / str(uid + 2)).mkdir()
+    (base / str(uid + 2) / "docker.sock").symlink_to(base / str(uid) / "docker.sock")
+    sockets = Sockets({}, (Place("docker", f"{base}/*/docker.sock", "test"),))
+    assert sockets.present("docker") == [f"{base}/{uid}/docker.sock"]
+
+
+def test_every_place_is_absolute_and_named_once() -> None:
+    assert all(place.path.startswith("/") for place in PLACES)
+    assert len({place.path for place in PLACES}) == len(PLACES)

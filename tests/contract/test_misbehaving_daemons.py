@@ -1,0 +1,149 @@
+"""
+The contract of every source that asks a daemon: an Answer, whatever the daemon does.
+
+Invariant: `ask` returns Found, NotFound or Unavailable with a sentence, never raises, and
+cancelled at its deadline leaves no socket behind.
+"""
+
+import asyncio
+import os
+import socket as socket_module
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from ctrwatch.evidence.containerd import Containerd
+from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.engine import DockerEngine
+from ctrwatch.evidence.files import Readers
+from ctrwatch.model import Found, Leads, NotFound, Unavailable
+from ctrwatch.ports import Source
+from tests.contract.daemons import (
+    BAD,
+    SILENT,
+    Behaviour,
+    Recorded,
+    containerd,
+    docker,
+    listening,
+    says,
+)
+from tests.contract.data import DATA, found, ids, is_not_found, subject, why
+
+Make = Callable[[Readers, Path], Source]
+
+SOURCES: dict[str, Make] = {
+    "docker": lambda _, socket: DockerEngine(Sockets({"docker": [str(socket)]}, ())),
+    "containerd": lambda readers, socket: Containerd(
+        readers, Sockets({"containerd": [str(socket)]}, ())
+    ),
+}
+ID = "ab" * 32
+
+pytestmark = pytest.mark.parametrize("make", SOURCES.values(), ids=SOURCES)
+
+
+def open_sockets() -> int:
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    return sum(os.path.lexists(link) and os.readlink(link).startswith("socket:") for link in links)
+
+
+@pytest.mark.parametrize("behaviour", BAD.values(), ids=BAD)
+async def test_bad_daemon_makes_the_source_unavailable(
+    make: Make, behaviour: Behaviour, socket: Path, readers: Readers
+) -> None:
+    async with listening(socket, behaviour):
+        source = make(readers, socket)
+        async with asyncio.timeout(20):
+            answer = await source.ask(subject(ID))
+        assert why(answer).startswith(f"{source.name}: {socket}: ")
+        assert "\n" not in why(answer)
+        assert len(why(answer)) < 500
+        await source.close()
+
+
+@pytest.mark.parametrize("behaviour", SILENT.values(), ids=SILENT)
+async def test_cancelled_question_leaves_no_socket(
+    make: Make, behaviour: Behaviour, socket: Path, readers: Readers
+) -> None:
+    source = make(readers, socket)
+    await source.ask(subject(ID))  # nobody listens; loads what is loaded once
+    before = open_sockets()
+    async with listening(socket, behaviour):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await source.ask(subject(ID))
+    async with asyncio.timeout(5):  # the last connection's own end
+        while open_sockets() != before:  # noqa: ASYNC110 - the loop closes them, and tells nobody
+            await asyncio.sleep(0)
+
+
+async def test_no_socket_is_not_found(make: Make, socket: Path, readers: Readers) -> None:
+    assert is_not_found(await make(readers, socket).ask(subject(ID)))
+
+
+async def test_socket_nobody_listens_at_is_unavailable(
+    make: Make, socket: Path, readers: Readers
+) -> None:
+    with socket_module.socket(socket_module.AF_UNIX) as left_behind:
+        left_behind.bind(str(socket))
+    assert "refused" in why(await make(readers, socket).ask(subject(ID))).lower()
+
+
+async def test_daemon_that_hangs_does_not_hide_one_that_knows(
+    make: Make, socket: Path, readers: Readers
+) -> None:
+    name = make(readers, socket).name
+    dead = socket.with_name("dead.sock")
+    sockets = Sockets({name: [str(dead), str(socket)]}, ())
+    source = DockerEngine(sockets) if name == "docker" else Containerd(readers, sockets)
+    answers = {
+        "/containers/json": (DATA / "docker/engine/containers.json").read_bytes(),
+        "/images/": (DATA / "docker/engine/image.json").read_bytes(),
+    }
+    known = ids("docker")["by-registry"] if name == "docker" else ids("containerd")["ctr"]
+    async with listening(dead, SILENT["hangs"]), asyncio.timeout(20):
+        if name == "docker":
+            async with listening(socket, docker(answers)):
+                assert found(await source.ask(subject(known))).name == "by-registry"
+        else:
+            async with containerd(socket, Recorded()):
+                assert found(await source.ask(subject(known))).image == "docker.io/library/app:1"
+
+
+async def test_lead_to_a_socket_that_is_no_socket(
+    make: Make, socket: Path, readers: Readers, tmp_path: Path
+) -> None:
+    source = make(readers, socket)
+    for path in (str(tmp_path), "/etc/passwd", "relative", "/" + "x" * 200, "/a\0b"):
+        leads = Leads(containerd=path, namespace="demo")
+        assert not isinstance(await source.ask(subject(ID, leads)), Found)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.binary(max_size=300), head=st.sampled_from((b"", b"HTTP/1.1 200 OK\r\n", bytes(9))))
+def test_any_bytes_give_an_answer(
+    make: Make, socket: Path, readers: Readers, data: bytes, head: bytes
+) -> None:
+    async def ask() -> None:
+        async with listening(socket, says(head + data)):
+            async with asyncio.timeout(20):
+                answer = await make(readers, socket).ask(subject(ID))
+        assert isinstance(answer, NotFound | Unavailable)
+
+    asyncio.run(ask())
+
+
+async def test_answer_that_is_too_large_is_given_up_quickly(
+    make: Make, socket: Path, readers: Readers
+) -> None:
+    async with listening(socket, BAD["endless"]):
+        began = time.monotonic()
+        answer = await make(readers, socket).ask(subject(ID))
+        assert why(answer)
+        assert time.monotonic() - began < 5

@@ -1,0 +1,268 @@
+"""The command line: what is said, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+from ctrwatch.cli import main
+
+COMMANDS = ("doctor", "events", "explain", "ps", "replay", "schema")
+ID = "ab" * 32
+HEADER = {
+    "type": "header", "version": 1, "host": "h", "boot_id": "b",
+    "wall_offset_ns": 0, "wait_ns": 0, "unified": True,
+}  # fmt: skip
+HEAVY = (
+    "asyncio",
+    "ctypes",
+    "grpclib",
+    "google.protobuf",
+    "h11",
+    "h2",
+    "json",
+    "socket",
+    "sqlite3",
+)
+
+
+def ctrwatch(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def process(*arguments: str | bytes, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """As a user's shell runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "ctrwatch", *arguments],
+        input=given, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+# --- help -----------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_every_exit_code() -> None:
+    result = ctrwatch("--help")
+
+    assert result.exit_code == 0
+    assert all(f"\n  {command} " in result.output for command in COMMANDS)
+    words = " ".join(result.output.split())
+    assert "0 done, 1 something went wrong, 2 bad option or file, 3 this host can't" in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_has_an_example(command: str) -> None:
+    result = ctrwatch(command, "--help")
+
+    assert result.exit_code == 0
+    assert "Example: " in result.output
+    assert f"ctrwatch {command}" in " ".join(result.output.partition("Example: ")[2].split())
+
+
+def test_version() -> None:
+    result = ctrwatch("--version")
+
+    assert result.output.startswith("ctrwatch ")
+    assert result.output.split()[1][0].isdigit()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("birth",), id="unknown-command"),
+        pytest.param(("explain",), id="no-path"),
+        pytest.param(("events", "--wiat", "1"), id="unknown-option"),
+        pytest.param(("events", "--format", "xml"), id="unknown-format"),
+        pytest.param(("events", "--sensor", "magic"), id="unknown-sensor"),
+        pytest.param(("events", "--wait", "soon"), id="wait-is-no-number"),
+        pytest.param(("events", "--wait", "-1"), id="wait-before-now"),
+        pytest.param(("events", "--wait", "61"), id="wait-too-long"),
+        pytest.param(("events", "--wait", "nan"), id="wait-is-not-a-number"),
+        pytest.param(("ps", "--json", "extra"), id="extra-argument"),
+    ],
+)
+def test_a_mistake_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    result = ctrwatch(*arguments)
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", ["doctor", "events", "ps"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param("/run/docker.sock", id="no-kind"),
+        pytest.param("docker=run/docker.sock", id="relative"),
+        pytest.param("docker=", id="no-path"),
+        pytest.param("rkt=/run/rkt.sock", id="unknown-kind"),
+    ],
+)
+def test_a_socket_that_is_given_wrongly(command: str, given: str) -> None:
+    result = ctrwatch(command, "--socket", given)
+
+    assert result.exit_code == 2
+    assert result.output == (
+        f"ctrwatch: --socket {given}: give docker=/path/to/socket or containerd=/path/to/socket\n"
+    )
+
+
+# --- explain --------------------------------------------------------------------------
+
+
+def test_explain_answers_each_path() -> None:
+    result = ctrwatch("explain", f"/docker/{ID}", "/user.slice")
+
+    assert result.exit_code == 0
+    assert [json.loads(line) for line in result.output.splitlines()] == [
+        {
+            "path": f"/docker/{ID}", "container_id": ID, "runtime": "docker",
+            "is_root": True, "outer": [], "pod_uid": "",
+        },
+        {
+            "path": "/user.slice", "container_id": "", "runtime": "",
+            "is_root": False, "outer": [], "pod_uid": "",
+        },
+    ]  # fmt: skip
+
+
+def test_explain_reads_standard_input_between_the_other_paths() -> None:
+    done = process("explain", "/first", "-", "/last", given=b"/a b\n\n/last-line-without-end")
+
+    assert [json.loads(line)["path"] for line in done.stdout.splitlines()] == [
+        "/first", "/a b", "", "/last-line-without-end", "/last",
+    ]  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("by", ["argument", "stdin"])
+def test_explain_takes_any_bytes(by: str) -> None:
+    path = b"/caf\xe9\x1b[2J/docker/" + ID.encode()
+
+    done = process("explain", path) if by == "argument" else process("explain", "-", given=path)
+
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["path"] == f"/caf\\xe9\x1b[2J/docker/{ID}"
+    assert json.loads(line)["container_id"] == ID
+    assert b"\x1b" not in line
+
+
+def test_explain_of_nothing_is_nothing() -> None:
+    done = process("explain", "-", given=b"")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_explain_whose_reader_has_enough() -> None:
+    """`… | ctrwatch explain - | head -1` ends without a word."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ctrwatch", "explain", "-"],
+        input=b"/a\n" * 1000, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60,
+    )  # fmt: skip
+    os.close(writer)
+
+    assert done.stderr == b""
+
+
+# --- schema ---------------------------------------------------------------------------
+
+
+def test_schema_is_a_json_schema() -> None:
+    result = ctrwatch("schema")
+
+    jsonschema.Draft202012Validator.check_schema(json.loads(result.output))
+    assert result.exit_code == 0
+
+
+# --- replay ---------------------------------------------------------------------------
+
+
+def test_replay_of_a_stream_where_nothing_happened(tmp_path: Path) -> None:
+    path = tmp_path / "quiet.jsonl"
+    path.write_text(json.dumps(HEADER) + "\n")
+
+    result = ctrwatch("replay", str(path))
+
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(None, "No such file or directory", id="no-such-file"),
+        pytest.param(b"", "not a recorded stream", id="empty"),
+        pytest.param(b"\x7fELF\x02\x01", "not a recorded stream", id="binary"),
+        pytest.param(b'{"event":"container_create"}\n', "not a recorded stream", id="events"),
+        pytest.param(
+            json.dumps({**HEADER, "version": 2}).encode() + b"\n",
+            "recorded by another version of ctrwatch (format 2, this one reads 1)",
+            id="another-version",
+        ),
+        pytest.param(json.dumps(HEADER).encode() + b"\n{}\n", "stream:2: ", id="no-input"),
+        pytest.param(json.dumps(HEADER).encode() + b'\n{"type":"lo', "stream:2: ", id="torn-line"),
+        pytest.param(
+            json.dumps(HEADER).encode() + b'\n{"type":"\xff"}\n', "stream:2: ", id="no-utf8"
+        ),
+    ],
+)
+def test_a_file_that_can_not_be_replayed(tmp_path: Path, content: bytes | None, says: str) -> None:
+    path = tmp_path / "stream"
+    if content is not None:
+        path.write_bytes(content)
+
+    result = ctrwatch("replay", str(path))
+
+    assert result.exit_code == 2
+    assert result.output.startswith(f"ctrwatch: {path}")
+    assert says in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_directory_can_not_be_replayed(tmp_path: Path) -> None:
+    result = ctrwatch("replay", str(tmp_path))
+
+    assert result.exit_code == 2
+    assert "Is a directory" in result.output
+
+
+# --- imports --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param(["--help"], id="help"), pytest.param(["explain", "/x"], id="explain")],
+)
+def test_what_answers_at_once_loads_nothing_heavy(arguments: list[str]) -> None:
+    script = (
+        "import sys\n"
+        "from ctrwatch.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True, check=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert not set(HEAVY) & set(done.stderr.split())
+
+
+def test_the_api_is_loaded_when_it_is_asked_for() -> None:
+    script = (
+        "import sys, ctrwatch\n"
+        "assert not [m for m in sys.modules if m.startswith('ctrwatch.')]\n"
+        "assert all(getattr(ctrwatch, name).__name__ == name for name in ctrwatch.__all__)\n"
+    )
+
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -1,0 +1,560 @@
+"""One container, once, in order: by examples from real streams, and for any stream at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from ctrwatch.core.lifecycle import Born, Change, Entered, Lifecycle, Placed
+from ctrwatch.model import (
+    CgroupKey,
+    ContainerId,
+    Identity,
+    Kind,
+    Leads,
+    Listed,
+    RawEvent,
+    Runtime,
+    Task,
+)
+from tests.unit.builders import CID, HYBRID, OTHER, SOMEBODY, SYSTEMD, V2, Kernel, child, runc
+
+WEB = "/default/web"
+DOCKER = f"/docker/{CID}"
+
+
+def feed(lifecycle: Lifecycle, events: Iterable[RawEvent]) -> list[Change]:
+    return [change for event in events for change in lifecycle.feed(event)]
+
+
+def names(changes: Iterable[Change]) -> list[str]:
+    return [type(change).__name__ for change in changes]
+
+
+def births(changes: Iterable[Change]) -> list[Born]:
+    return [change for change in changes if isinstance(change, Born)]
+
+
+def remembered(lifecycle: Lifecycle) -> dict[str, int]:
+    """What it keeps, by the name of the place; nothing when nothing lives."""
+    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "__len__")}
+    return {name: len(value) for name, value in kept.items() if len(value)}
+
+
+# --- one container ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "maker"),
+    [
+        pytest.param("/demo/t1", runc("t1"), id="ctr-free-name"),
+        pytest.param("/t1", runc("t1", command="run"), id="runc-run-at-the-top"),
+        pytest.param(DOCKER, runc(CID), id="docker"),
+        pytest.param(DOCKER, SYSTEMD, id="made-by-systemd"),
+        pytest.param(f"/libpod_parent/libpod-{CID}", runc(CID, program="crun"), id="podman-crun"),
+        pytest.param("/my/own/place", runc("t1"), id="place-not-named-by-the-id"),
+        pytest.param(f"/my/{OTHER}", runc("t1"), id="place-named-by-another-id"),
+        pytest.param("/t1/t1", runc("t1"), id="namespace-of-the-same-name"),
+        pytest.param(f"{DOCKER}/default/t1", runc("t1"), id="free-name-inside-of-docker"),
+    ],
+)
+@pytest.mark.parametrize(
+    "hierarchies", [pytest.param(HYBRID, id="hybrid"), pytest.param(V2, id="v2")]
+)
+def test_a_life_is_one_birth_one_entry_one_start_one_end(
+    path: str, maker: Task, hierarchies: Sequence[int]
+) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    for hierarchy in hierarchies:  # what somebody else made before
+        kernel.directories[hierarchy, DOCKER.rpartition("/")[0]] = 2
+        if path.startswith(DOCKER + "/"):
+            kernel.directories[hierarchy, DOCKER] = 3
+
+    changes = feed(lifecycle, kernel.life(path, maker, hierarchies))
+
+    told = [name for name in names(changes) if name != "Placed"]
+    assert told == ["Born", "Entered", "Started", "Gone"]
+    placed = [change for change in changes if isinstance(change, Born | Placed)][-1]
+    assert (placed.path, placed.cgroup.hierarchy_id) == (path, 0)
+    assert len(lifecycle) == 0
+    kept = remembered(lifecycle)
+    parents = kept.pop("_candidates", 0)
+    assert (kept, parents) == ({}, 0)
+
+
+def test_ten_directories_are_one_birth_and_the_unified_one_is_told() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    changes = feed(lifecycle, kernel.birth("/demo/t1", runc("t1")))
+
+    assert names(changes) == ["Born", "Entered", "Placed"]
+    born, entered, placed = changes
+    assert isinstance(born, Born)
+    assert isinstance(entered, Entered)
+    assert isinstance(placed, Placed)
+    assert born.cgroup == kernel.key("/demo/t1", HYBRID[0])
+    assert placed.cgroup == kernel.key("/demo/t1", 0)
+    assert (entered.task.pid, entered.task.ppid) == (7207, 7199)
+    assert born.call is not None
+    assert born.call.bundle.endswith("/demo/t1")
+
+
+@pytest.mark.parametrize("removed", range(len(HYBRID)))
+def test_it_is_gone_with_its_last_directory(removed: int) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(WEB, runc("web")))
+
+    changes = feed(lifecycle, list(kernel.end(WEB))[: removed + 1])
+
+    assert names(changes) == (["Gone"] if removed + 1 == len(HYBRID) else [])
+
+
+@pytest.mark.parametrize("below", ["init", "container", "init.scope", "a/b", CID, f"docker/{CID}"])
+@pytest.mark.parametrize(
+    ("path", "maker"),
+    [pytest.param(DOCKER, runc(CID), id="docker"), pytest.param(WEB, runc("web"), id="free-name")],
+)
+def test_children_make_change_and_end_nothing(below: str, path: str, maker: Task) -> None:
+    """Made by the runtime's process, by a child that it forked, or by the container itself."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(path, maker))
+    below = below.replace(CID, "web") if path == WEB else below
+    forked = msgspec.structs.replace(maker, pid=maker.pid + 1, ppid=maker.pid)
+
+    changes = [
+        change
+        for task in (maker, forked, SOMEBODY)
+        for hierarchy in HYBRID
+        for event in (
+            kernel.mkdir(f"{path}/{below}", task, hierarchy),
+            kernel.attach(f"{path}/{below}", child(maker), hierarchy),
+            kernel.rmdir(f"{path}/{below}", task, hierarchy),
+        )
+        for change in lifecycle.feed(event)
+    ]
+
+    assert changes == []
+    assert len(lifecycle) == 1
+
+
+def test_the_first_instruction_may_be_in_a_child() -> None:
+    """crun 1.8 moves the container's first task to `container` below its cgroup."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+    crun = runc(CID, program="crun")
+    feed(lifecycle, kernel.birth(f"/libpod-{CID}", crun, V2))
+    feed(lifecycle, [kernel.mkdir(f"/libpod-{CID}/container", crun)])
+
+    changes = lifecycle.feed(kernel.exec(f"/libpod-{CID}/container", child(crun)))
+
+    assert names(changes) == ["Started"]
+
+
+def test_restart_is_a_new_birth_after_the_old_end() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    first = feed(lifecycle, kernel.life(DOCKER, runc(CID)))
+
+    second = feed(lifecycle, kernel.life(DOCKER, runc(CID, pid=8000)))
+
+    assert names(first) == names(second)
+    assert [change.serial for change in (*first, *second)] == [1] * 5 + [2] * 5
+
+
+def test_restart_before_all_of_the_old_directories_are_gone() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(DOCKER, runc(CID)))
+    old = list(kernel.end(DOCKER))
+    feed(lifecycle, old[:4])
+
+    again = feed(lifecycle, kernel.birth(DOCKER, runc(CID, pid=8000)))
+    late = feed(lifecycle, old[4:])
+
+    assert [(type(change).__name__, change.serial) for change in again] == [
+        ("Gone", 1),
+        ("Born", 2),
+        ("Entered", 2),
+        ("Placed", 2),
+    ]
+    assert late == []
+    assert len(lifecycle) == 1
+
+
+def test_restart_whose_removal_was_lost_is_a_new_birth() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(WEB, runc("web"), V2))
+
+    again = feed(lifecycle, kernel.birth(WEB, runc("web", pid=8000), V2))
+
+    assert names(again) == ["Gone", "Born", "Entered"]
+
+
+# --- several containers -------------------------------------------------------------------
+
+
+def test_a_free_name_in_two_namespaces_is_two_containers() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    one = kernel.life("/demo/web", runc("web"))
+    two = kernel.life("/prod/web", runc("web", pid=8000))
+
+    changes = feed(lifecycle, [event for pair in zip(one, two, strict=True) for event in pair])
+
+    assert Counter(names(changes)) == Counter(
+        {"Born": 2, "Entered": 2, "Started": 2, "Gone": 2, "Placed": 2}
+    )
+    assert remembered(lifecycle) == {}
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "expected"),
+    [
+        pytest.param(DOCKER, f"{DOCKER}/docker/{OTHER}", (CID,), id="both-proven"),
+        pytest.param(DOCKER, f"{DOCKER}/default/t1", (CID,), id="free-name-in-a-proven"),
+        pytest.param(WEB, f"{WEB}/docker/{OTHER}", ("web",), id="proven-in-a-free-name"),
+        pytest.param(WEB, f"{WEB}/default/t1", ("web",), id="both-free-names"),
+        pytest.param(
+            f"{WEB}/docker/{CID}", f"{WEB}/docker/{CID}/x/t1", ("web", CID), id="three-deep"
+        ),
+    ],
+)
+def test_nested_containers_know_who_is_around_them(
+    outer: str, inner: str, expected: tuple[str, ...]
+) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    if outer.startswith(WEB + "/"):
+        feed(lifecycle, kernel.birth(WEB, runc("web", pid=6000), V2))
+    feed(lifecycle, kernel.birth(outer, runc(outer.rpartition("/")[2]), V2))
+
+    changes = feed(lifecycle, kernel.life(inner, runc(inner.rpartition("/")[2], pid=9000), V2))
+
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+    (born,) = births(changes)
+    assert born.identity.outer == expected
+    assert born.identity.container_id == inner.rpartition("/")[2]
+
+
+def test_a_name_inside_of_its_own_name_is_a_container_when_made_from_inside() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(WEB, runc("web"), V2))
+    inside = msgspec.structs.replace(runc("web", pid=9000), mnt_ns=4026539999)
+
+    changes = feed(lifecycle, kernel.life(f"{WEB}/default/web", inside, V2))
+
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+    assert births(changes)[0].identity.outer == ("web",)
+
+
+# --- what is none -------------------------------------------------------------------------
+
+
+def test_the_parents_a_runtime_makes_are_none_and_are_forgotten() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.life(WEB, runc("web")))
+    assert remembered(lifecycle) == {}
+
+    later = [lifecycle.feed(kernel.attach("/default", child(runc("web")), h)) for h in HYBRID]
+
+    assert [change for changes in later for change in changes] == []
+
+
+def test_a_64_digit_parent_that_a_runtime_makes_is_no_container() -> None:
+    """A Podman pod under a --cgroup-parent is named as a container would be."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    changes = feed(lifecycle, kernel.life(f"/my/{OTHER}/libpod-{CID}", runc(CID)))
+
+    assert [born.identity.container_id for born in births(changes)] == [CID]
+    assert remembered(lifecycle) == {}
+
+
+def test_a_strangers_task_does_not_make_a_parent_the_container() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc("t1")
+    feed(lifecycle, [kernel.mkdir("/my", maker), kernel.mkdir("/my/place", maker)])
+
+    changes = lifecycle.feed(kernel.attach("/my", SOMEBODY))
+    changes += lifecycle.feed(kernel.attach("/my/place", child(maker)))
+
+    assert [born.path for born in births(changes)] == ["/my/place"]
+
+
+@pytest.mark.parametrize(
+    ("path", "task"),
+    [
+        pytest.param("/user.slice/session-1.scope", SYSTEMD, id="login"),
+        pytest.param("/kubepods/pod91b4778d-c090-7727-b36a-bf0be1b7dc91", SOMEBODY, id="pod"),
+        pytest.param(f"/libpod_parent/{CID}", SOMEBODY, id="podman-pod"),
+        pytest.param(f"/libpod_parent/libpod-conmon-{CID}", SOMEBODY, id="monitor"),
+        pytest.param("/default/web", runc("web", command="state"), id="not-a-call-that-makes"),
+        pytest.param("/default/web", SOMEBODY, id="not-an-oci-runtime"),
+    ],
+)
+def test_no_container(path: str, task: Task) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    assert feed(lifecycle, kernel.life(path, task, V2)) == []
+    assert remembered(lifecycle) == {}
+
+
+def test_candidates_are_bounded() -> None:
+    """Runtimes that fail half-way leave directories; who leaves thousands costs no memory."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    for number in range(3000):
+        lifecycle.feed(kernel.mkdir(f"/left/{number}", runc("t1", pid=number)))
+
+    assert remembered(lifecycle)["_candidates"] <= 1024
+
+
+def test_the_end_of_a_cut_command_line_is_not_believed() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    cut = msgspec.structs.replace(runc("webserver"), argv_cut=True)
+
+    assert lifecycle.feed(kernel.mkdir("/default/webserver", cut)) == []
+    (born,) = births(lifecycle.feed(kernel.mkdir(DOCKER, cut)))
+    assert born.identity.container_id == CID
+
+
+# --- those that were there before ---------------------------------------------------------
+
+
+def listed(kernel: Kernel, path: str, hierarchies: Sequence[int], **changes: object) -> Listed:
+    found = Listed(
+        boot_ns=kernel.boot_ns,
+        container_id=ContainerId(path.rpartition("/")[2]),
+        paths=tuple((kernel.key(path, h), path) for h in sorted(hierarchies)),
+        identity=Identity(ContainerId(CID), Runtime.DOCKER, is_root=True)
+        if path == DOCKER
+        else None,
+        leads=Leads(),
+        init_pid=77,
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+@pytest.mark.parametrize("path", [pytest.param(DOCKER, id="docker"), pytest.param(WEB, id="free")])
+def test_a_listed_container_neither_enters_nor_starts_but_ends(path: str) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc(path.rpartition("/")[2])
+    list(kernel.birth(path, maker))  # before us: nobody heard
+
+    changes = lifecycle.listed(listed(kernel, path, HYBRID))
+    changes += feed(lifecycle, [kernel.attach(path, child(maker)), kernel.start(path, maker)])
+    changes += feed(lifecycle, kernel.end(path))
+
+    assert names(changes) == ["Born", "Gone"]
+    (born,) = births(changes)
+    assert born.listed is not None
+    assert (born.creator, born.cgroup.hierarchy_id) == (None, 0)
+    assert remembered(lifecycle) == {}
+
+
+@pytest.mark.parametrize("path", [pytest.param(DOCKER, id="docker"), pytest.param(WEB, id="free")])
+@pytest.mark.parametrize("heard", range(0, 21, 4))
+def test_who_is_heard_and_listed_is_born_once(path: str, heard: int) -> None:
+    """The list is made while births are read: it may come anywhere between two raw events."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc(path.rpartition("/")[2])
+    events = list(kernel.birth(path, maker))
+
+    changes = feed(lifecycle, events[:heard])
+    changes += lifecycle.listed(listed(kernel, path, HYBRID))
+    changes += feed(lifecycle, [*events[heard:], kernel.start(path, maker), *kernel.end(path)])
+
+    assert [name for name in names(changes) if name not in ("Placed", "Entered")] == [
+        "Born",
+        "Started",
+        "Gone",
+    ]
+    assert remembered(lifecycle) == {}
+
+
+def test_a_container_is_listed_once() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    list(kernel.birth(WEB, runc("web"), V2))
+    found = listed(kernel, WEB, V2)
+
+    assert names([*lifecycle.listed(found), *lifecycle.listed(found)]) == ["Born"]
+
+
+def test_a_listed_container_without_a_directory_is_none() -> None:
+    found = listed(Kernel(), WEB, ())
+
+    assert Lifecycle().listed(found) == []
+
+
+# --- any stream ---------------------------------------------------------------------------
+
+
+class Laws:
+    """Hears every change and holds the laws of the module's head."""
+
+    ORDER = ("Born", "Entered", "Started", "Gone")
+
+    def __init__(self) -> None:
+        self.seen: dict[int, list[str]] = {}
+
+    def hear(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            name, heard = type(change).__name__, self.seen.setdefault(change.serial, [])
+            assert (name == "Born") == (not heard), "born first, and once"
+            assert "Gone" not in heard, "nothing after the end"
+            assert name == "Placed" or name not in heard, "at most once"
+            if name == "Entered":
+                assert "Started" not in heard
+            heard.append(name)
+
+    def count(self, name: str) -> int:
+        return sum(heard.count(name) for heard in self.seen.values())
+
+
+def consistent(lifecycle: Lifecycle) -> None:
+    """Its maps tell the same story."""
+    living = set(map(id, lifecycle._living.values()))
+    places = {key: id(container) for key, container in lifecycle._by_cgroup.items()}
+    assert places == {
+        cgroup: id(container)
+        for container in lifecycle._living.values()
+        for cgroup in container.cgroups
+    }
+    assert {id(container) for container in lifecycle._by_path.values()} <= living
+    assert {id(container) for container in lifecycle._by_maker.values()} <= living
+
+
+Script = Callable[[Kernel], Iterator[RawEvent]]
+FEW = (3, 1, 0)
+
+
+def script(
+    path: str, maker: Task, hierarchies: Sequence[int], children: Sequence[str], starts: bool
+) -> Script:
+    def play(kernel: Kernel) -> Iterator[RawEvent]:
+        yield from kernel.birth(path, maker, hierarchies)
+        if starts:
+            yield kernel.start(path, maker, hierarchies)
+        for below in children:
+            for hierarchy in hierarchies:
+                yield kernel.mkdir(f"{path}/{below}", child(maker), hierarchy)
+                yield kernel.attach(f"{path}/{below}", child(maker), hierarchy)
+        for below in reversed(children):
+            for hierarchy in hierarchies:
+                yield kernel.rmdir(f"{path}/{below}", hierarchy=hierarchy)
+        yield from kernel.end(path, hierarchies)
+
+    return play
+
+
+PLACES = (
+    ("/demo/web", "web"),
+    ("/prod/web", "web"),
+    ("/demo/db", "db"),
+    ("/web/web", "web"),
+    ("/my/place", "job"),
+    (DOCKER, CID),
+    (f"/libpod_parent/libpod-{OTHER}", OTHER),
+    (f"/kubepods/burstable/pod91b4778d-c090-7727-b36a-bf0be1b7dc91/{OTHER[1:]}a", f"{OTHER[1:]}a"),
+)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_whatever_is_interleaved_each_container_lives_once(data: st.DataObject) -> None:
+    kernel, lifecycle, laws = Kernel(), Lifecycle(), Laws()
+    hierarchies = data.draw(st.sampled_from([FEW, V2, (3, 1)]))
+    places = data.draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=5, unique=True))
+    queues: list[list[Iterator[RawEvent]]] = []
+    lives = starts = 0
+    for number, (path, container_id) in enumerate(places):
+        queue = []
+        for again in range(data.draw(st.integers(1, 2), label="lives")):
+            maker = runc(container_id, pid=1000 * (number + 1) + 100 * again)
+            children = data.draw(
+                st.lists(st.sampled_from(("init", "container", "init.scope")), unique=True)
+            )
+            does_start = data.draw(st.booleans())
+            lives, starts = lives + 1, starts + does_start
+            queue.append(script(path, maker, hierarchies, children, does_start)(kernel))
+        queues.append(queue)
+
+    while queues:
+        queue = data.draw(st.sampled_from(queues))
+        if (event := next(queue[0], None)) is None:
+            queue.pop(0)
+            if not queue:
+                queues = [other for other in queues if other]
+            continue
+        laws.hear(lifecycle.feed(event))
+        consistent(lifecycle)
+
+    assert laws.count("Born") == laws.count("Gone") == laws.count("Entered") == lives
+    assert laws.count("Started") == starts
+    assert remembered(lifecycle) == {}
+
+
+TASKS = st.one_of(
+    st.sampled_from((SYSTEMD, SOMEBODY)),
+    st.builds(
+        lambda name, pid: runc(name, pid=pid),
+        st.sampled_from(("web", "db", CID, OTHER)),
+        st.integers(1, 3),
+    ),
+    st.builds(lambda pid, ppid: Task(pid=pid, ppid=ppid), st.integers(1, 9), st.integers(1, 3)),
+)
+PATHS = st.lists(
+    st.sampled_from(("web", "db", "docker", CID, OTHER, f"libpod-{CID}", "init")), max_size=4
+).map(lambda parts: "/" + "/".join(parts))
+RAW = st.builds(
+    RawEvent,
+    kind=st.sampled_from(Kind),
+    boot_ns=st.integers(0, 2**63),
+    cgroup=st.builds(CgroupKey, st.integers(0, 2), st.integers(1, 6)),
+    parent_id=st.integers(1, 6),
+    level=st.just(1),
+    path=PATHS,
+    path_cut=st.just(False),
+    task=TASKS,
+    lost=st.just(0),
+)
+LISTED = st.builds(
+    Listed,
+    boot_ns=st.integers(0, 2**63),
+    container_id=st.sampled_from(("web", CID)).map(ContainerId),
+    paths=st.lists(
+        st.tuples(st.builds(CgroupKey, st.integers(0, 2), st.integers(1, 6)), PATHS)
+    ).map(tuple),
+    identity=st.none() | st.just(Identity(ContainerId(CID), Runtime.DOCKER, is_root=True)),
+    leads=st.just(Leads()),
+)
+
+
+@given(st.lists(RAW | LISTED, max_size=60))
+@settings(deadline=None, max_examples=300)
+def test_the_laws_hold_for_streams_that_no_kernel_would_send(
+    items: list[RawEvent | Listed],
+) -> None:
+    """Losses tear any hole into a stream: what is left may say anything."""
+    lifecycle, laws = Lifecycle(), Laws()
+
+    for item in items:
+        laws.hear(lifecycle.feed(item) if isinstance(item, RawEvent) else lifecycle.listed(item))
+        consistent(lifecycle)
+
+    for cgroup in list(lifecycle._by_cgroup):
+        gone = RawEvent(
+            kind=Kind.RMDIR,
+            boot_ns=0,
+            cgroup=cgroup,
+            parent_id=1,
+            level=1,
+            path="",
+            path_cut=False,
+            task=SOMEBODY,
+            lost=0,
+        )
+        laws.hear(lifecycle.feed(gone))
+    kept = remembered(lifecycle)
+    kept.pop("_candidates", None)
+    assert kept == {}
+    assert laws.count("Born") == laws.count("Gone")

@@ -1,0 +1,717 @@
+"""Whom to ask, when to tell, in what order: by examples, and for any order of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from ctrwatch.core.cmdline import oci_call
+from ctrwatch.core.lifecycle import Born, Change, Entered, Gone, Placed, Started
+from ctrwatch.core.story import STEPS, Alarm, Ask, Effect, Stories, Tell
+from ctrwatch.event import ContainerEvent
+from ctrwatch.model import (
+    FINAL,
+    Answer,
+    CgroupKey,
+    ContainerId,
+    Facts,
+    Found,
+    Identity,
+    Leads,
+    Limits,
+    Listed,
+    Missing,
+    NotFound,
+    Process,
+    Runtime,
+    Security,
+    Task,
+    Unavailable,
+)
+from tests.unit.builders import CID, MS, SYSTEMD, child, runc
+
+BORN_NS = 1_000_000 * MS
+OFFSET_NS = 1_700_000_000_000 * MS
+WAIT_NS = 2000 * MS
+V1, UNIFIED = CgroupKey(3, 1001), CgroupKey(0, 1010)
+PATH = f"/docker/{CID}"
+
+LEADS = Found(Facts(leads=Leads(bundle="/b")))
+SPEC = Facts(security=Security(), limits=Limits(), process=Process())
+RECORD = Facts(
+    runtime=Runtime.DOCKER,
+    image="docker.io/library/nginx:1.27",
+    image_digest="sha256:" + "a" * 64,
+    name="web",
+    labels={},
+    sandbox=False,
+    absent=dict.fromkeys(("pod_name", "pod_namespace", "pod_uid"), Missing.NOT_IN_POD),
+)
+TEN = (
+    *("runtime", "container_id", "ctime", "container_image", "container_image_digest"),
+    *("container_name", "pod_name", "pod_namespace", "pod_uid", "pod_sandbox"),
+)
+DOWN = Unavailable("docker: connection refused")
+
+
+def born(serial: int = 1, **changes: Any) -> Born:
+    creator = runc(CID)
+    event = Born(
+        serial=serial,
+        boot_ns=BORN_NS,
+        identity=Identity(ContainerId(CID), Runtime.DOCKER, is_root=True),
+        cgroup=CgroupKey(3, 1000 + serial),
+        path=PATH,
+        creator=creator,
+        call=oci_call(creator.argv),
+    )
+    return msgspec.structs.replace(event, **changes)
+
+
+def listed_birth(**changes: Any) -> Born:
+    identity = born().identity
+    listed = Listed(
+        boot_ns=BORN_NS,
+        container_id=identity.container_id,
+        paths=((UNIFIED, PATH),),
+        identity=identity,
+        leads=Leads(bundle="/b"),
+        init_pid=77,
+        init_start_ns=5 * MS,
+    )
+    return born(creator=None, call=None, cgroup=UNIFIED, listed=listed, **changes)
+
+
+def placed(at_ms: float = 10, serial: int = 1) -> Placed:
+    boot_ns = BORN_NS + int(at_ms * MS)
+    return Placed(serial=serial, boot_ns=boot_ns, cgroup=UNIFIED, path=PATH)
+
+
+def entered(at_ms: float = 9, serial: int = 1) -> Entered:
+    return Entered(serial=serial, boot_ns=BORN_NS + int(at_ms * MS), task=child(runc(CID)))
+
+
+def started(at_ms: float = 26, serial: int = 1) -> Started:
+    boot_ns = BORN_NS + int(at_ms * MS)
+    task = child(runc(CID), pid=7209)
+    return Started(serial=serial, boot_ns=boot_ns, task=task, program="/bin/true")
+
+
+def gone(at_ms: float = 40, serial: int = 1) -> Gone:
+    return Gone(serial=serial, boot_ns=BORN_NS + int(at_ms * MS))
+
+
+class Player:
+    """Plays the enricher and the clock, and holds the laws of story.py's head."""
+
+    def __init__(self, *, wait_ns: int = WAIT_NS, unified: bool = True) -> None:
+        self.stories = Stories(
+            host="h", boot_id="b", wall_offset_ns=OFFSET_NS, wait_ns=wait_ns, unified=unified
+        )
+        self.asks: dict[tuple[int, str], Ask] = {}
+        self.alarms: list[Alarm] = []
+        self.events: list[ContainerEvent] = []
+        self.now_ns = BORN_NS
+
+    # --- inputs ---
+
+    def change(self, *changes: Change) -> list[ContainerEvent]:
+        told = len(self.events)
+        for change in changes:
+            self.now_ns = max(self.now_ns, change.boot_ns)
+            self._take(self.stories.changed(change))
+        return self.events[told:]
+
+    def answer(
+        self, source: str, answer: Answer, *, at_ms: float | None = None, serial: int = 1
+    ) -> list[ContainerEvent]:
+        told = len(self.events)
+        if at_ms is not None:
+            self.now_ns = BORN_NS + int(at_ms * MS)
+        del self.asks[serial, source]
+        self._take(self.stories.answered(serial, source, answer, self.now_ns))
+        return self.events[told:]
+
+    def ring(self, *, early_ns: int = 0) -> list[ContainerEvent]:
+        """The next alarm."""
+        told = len(self.events)
+        alarm = min(self.alarms, key=lambda alarm: alarm.boot_ns)
+        self.alarms.remove(alarm)
+        self.now_ns = max(self.now_ns, alarm.boot_ns - early_ns)
+        self._take(self.stories.overdue(alarm.serial, self.now_ns))
+        return self.events[told:]
+
+    def ring_all(self) -> list[ContainerEvent]:
+        told = len(self.events)
+        while self.alarms:
+            self.ring()
+        return self.events[told:]
+
+    def finish(self) -> list[ContainerEvent]:
+        told = len(self.events)
+        self._take(self.stories.finish(self.now_ns))
+        return self.events[told:]
+
+    @property
+    def open(self) -> list[str]:
+        return sorted(source for _, source in self.asks)
+
+    # --- laws ---
+
+    def _take(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Ask(serial, source):
+                    assert (serial, source) not in self.asks, "one open question for each source"
+                    assert 0 <= effect.pause_ns <= 10_000 * MS
+                    self.asks[serial, source] = effect
+                case Alarm():
+                    self.alarms.append(effect)
+                case Tell():
+                    self._hear(effect.event)
+        untold = [serial for serial, story in self.stories._stories.items() if story.told is None]
+        assert len(untold) == self.stories.untold
+        rings = [alarm.serial for alarm in self.alarms]
+        assert all(rings.count(serial) in (1, 2) for serial in untold), (
+            "an untold story has an alarm"
+        )
+
+    def _hear(self, event: ContainerEvent) -> None:
+        before = [e for e in self.events if e.cgroup.path == event.cgroup.path]
+        names = [e.event for e in before]
+        is_birth = event.event in ("container_create", "existing_container")
+        assert is_birth == (not names), "create first, and once"
+        assert "container_remove" not in names, "nothing after the end"
+        if event.event == "container_start":
+            assert "container_start" not in names
+        assert event.id not in {e.id for e in self.events}
+        whole_and_explained(event)
+        assert msgspec.json.decode(msgspec.json.encode(event), type=ContainerEvent) == event
+        self.events.append(event)
+
+
+def whole_and_explained(event: ContainerEvent) -> None:
+    """Every empty one of the ten fields has its reason; what is missing is empty."""
+    missing = event.evidence.missing
+    for field in (*TEN, "security", "limits", "process", "creator", "init"):
+        value = getattr(event, field)
+        if value in ("", None, Runtime.UNKNOWN):
+            assert field in missing, field
+    assert (event.init.pid is None) == ("init.pid" in missing)
+    for field in missing:
+        top, _, below = field.partition(".")
+        value = getattr(event, top)
+        value = getattr(value, below) if below else value
+        assert not value or field == "creator" or value is Runtime.UNKNOWN, (field, value)
+    open_fields = {
+        field
+        for field, reason in missing.items()
+        if reason not in FINAL and field not in ("init.pid", "ctime", "creator")
+    }
+    if event.evidence.status == "complete":
+        assert not open_fields
+    if event.evidence.status == "partial":
+        assert open_fields
+
+
+def names(events: Iterable[ContainerEvent]) -> list[str]:
+    return [event.event.removeprefix("container_") for event in events]
+
+
+# --- when it leaves -----------------------------------------------------------------------
+
+
+def test_each_source_is_asked_when_the_one_before_has_answered() -> None:
+    player = Player()
+
+    player.change(born())
+    assert player.open == ["creator"]
+    player.answer("creator", LEADS, at_ms=1)
+    assert player.open == ["bundle"]
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    assert player.open == ["docker.files"]
+
+
+def test_it_is_told_when_it_is_complete_placed_and_its_first_process_known() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    assert player.answer("docker.files", Found(RECORD), at_ms=3) == []
+    assert player.change(entered(9)) == []
+    assert player.answer("init", Found(Facts(init_pid=7209)), at_ms=9.5) == []
+
+    (create,) = player.change(placed(10))
+
+    assert (create.event, create.evidence.status) == ("container_create", "complete")
+    assert (create.cgroup.id, create.cgroup.hierarchy_id) == (UNIFIED.cgroup_id, 0)
+    assert (create.init.pid, create.creator.pid) == (7209, 7199)
+    assert create.ctime == BORN_NS + OFFSET_NS
+    assert create.evidence.after_ms == 10
+    assert create.evidence.sources["container_name"] == "docker.files"
+
+
+def complete(player: Player, birth: Born | None = None) -> list[ContainerEvent]:
+    told = player.change(birth or born())
+    if (1, "creator") in player.asks:
+        told += player.answer("creator", LEADS, at_ms=1)
+    told += player.answer("bundle", Found(SPEC), at_ms=2)
+    return told + player.answer("docker.files", Found(RECORD), at_ms=3)
+
+
+@pytest.mark.parametrize(
+    ("last", "at_ms"),
+    [
+        pytest.param(started(12), 12, id="its-first-instruction"),
+        pytest.param(gone(12), 12, id="its-end"),
+        pytest.param(None, 100, id="a-task-that-does-not-come"),
+    ],
+)
+def test_a_complete_one_waits_no_longer_than(last: Change | None, at_ms: float) -> None:
+    player = Player()
+    assert complete(player) == []
+
+    told = player.change(last) if last else player.ring()
+
+    assert told[0].event == "container_create"
+    assert told[0].evidence.after_ms == at_ms
+
+
+def test_when_a_task_has_entered_the_wait_is_short() -> None:
+    player = Player()
+    complete(player)
+    assert player.change(entered(12)) == []
+
+    (create,) = player.ring()
+
+    assert (create.event, create.evidence.after_ms) == ("container_create", 21)
+    assert create.evidence.missing["init.pid"] is Missing.DEADLINE
+    assert create.evidence.status == "complete"
+
+
+def test_without_a_unified_hierarchy_none_is_waited_for() -> None:
+    player = Player(unified=False)
+    complete(player)
+    player.change(entered(9))
+
+    (create,) = player.answer("init", Found(Facts(init_pid=7209)), at_ms=10)
+
+    assert (create.event, create.cgroup.version) == ("container_create", 1)
+
+
+def test_an_existing_container_is_told_when_it_is_complete() -> None:
+    player = Player()
+
+    (existing,) = complete(player, listed_birth())
+
+    assert existing.event == "existing_container"
+    assert existing.ctime == 5 * MS + OFFSET_NS
+    assert existing.evidence.missing["creator"] is Missing.BEFORE_US
+    assert (existing.evidence.status, existing.evidence.after_ms) == ("complete", None)
+
+
+def test_at_the_deadline_it_is_told_as_it_is() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+
+    assert player.ring() == []
+    (create,) = player.ring()
+
+    assert create.evidence.after_ms == 2000
+    assert create.evidence.status == "partial"
+    assert create.evidence.missing["container_name"] is Missing.DEADLINE
+    assert create.security is not None
+    assert player.alarms == []
+
+
+def test_an_alarm_that_rings_early_rings_again() -> None:
+    """A timer of the event loop counts in floats: it may ring some nanoseconds too soon."""
+    player = Player()
+    player.change(born())
+    player.ring(early_ns=3)
+    player.ring(early_ns=0)
+
+    assert player.ring(early_ns=5) == []
+    assert names(player.ring()) == ["create"]
+
+
+def test_wait_zero_tells_at_once_and_updates_after() -> None:
+    player = Player(wait_ns=0)
+
+    (create,) = player.change(born())
+    assert (create.evidence.status, create.evidence.after_ms) == ("unverified", 0)
+    assert create.evidence.missing["container_name"] is Missing.DEADLINE
+    assert create.evidence.missing["security"] is Missing.DEADLINE
+    assert create.runtime is Runtime.DOCKER  # its path's word
+    assert player.alarms == []
+
+    assert player.answer("creator", LEADS, at_ms=1) == []
+    (spec,) = player.answer("bundle", Found(SPEC), at_ms=2)
+    (record,) = player.answer("docker.files", Found(RECORD), at_ms=3)
+
+    assert (spec.event, spec.changed) == ("container_update", ("security", "limits", "process"))
+    assert record.changed == (
+        *("container_image", "container_image_digest", "container_name", "image"),
+    )
+    assert (spec.evidence.status, record.evidence.status) == ("partial", "complete")
+    assert [event.id.removeprefix(create.id) for event in player.events] == [
+        *("", "-update-1", "-update-2")
+    ]
+    assert player.open == []
+
+
+def test_an_update_may_bring_nothing_but_certainty() -> None:
+    """A locally built image has no digest: the field stays as it was, but now for good."""
+    player = Player(wait_ns=0)
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    some = msgspec.structs.replace(RECORD, image_digest=None, runtime=None)
+    player.answer("docker.files", Found(some), at_ms=3)
+    last = Facts(
+        runtime=Runtime.DOCKER, absent={"container_image_digest": Missing.NO_REGISTRY_DIGEST}
+    )
+
+    (update,) = player.answer("docker", Found(last), at_ms=4)
+
+    assert (update.changed, update.evidence.status) == ((), "complete")
+    assert update.evidence.missing["container_image_digest"] is Missing.NO_REGISTRY_DIGEST
+
+
+def test_a_directory_that_comes_after_the_telling_is_an_update() -> None:
+    player = Player(wait_ns=0)
+    player.change(born())
+
+    (update,) = player.change(placed(10))
+
+    assert (update.event, update.changed) == ("container_update", ("cgroup",))
+
+
+# --- order --------------------------------------------------------------------------------
+
+
+def test_a_short_life_is_told_in_order_when_its_create_is_complete() -> None:
+    player = Player()
+    player.change(born(), placed(1), entered(2), started(3), gone(4))
+    assert player.events == []
+
+    player.answer("init", NotFound(), at_ms=5)
+    player.answer("creator", LEADS, at_ms=5)
+    player.answer("bundle", Found(SPEC), at_ms=6)
+    told = player.answer("docker.files", Found(RECORD), at_ms=7)
+
+    assert names(told) == ["create", "start", "remove"]
+    times = [event.time for event in told]
+    assert times == sorted(times)
+    assert [event.id.removeprefix(told[0].id) for event in told] == ["", "-start", "-remove"]
+    assert len(player.stories) == 0
+
+
+def test_a_short_life_that_nobody_knows_is_told_at_its_deadline() -> None:
+    player = Player()
+    player.change(born(), gone(4))
+    for _ in range(3):
+        player.answer("creator", NotFound())
+
+    told = player.ring_all()
+
+    assert names(told) == ["create", "remove"]
+    assert told[0].evidence.after_ms == 2000
+    assert len(player.stories) == 0
+
+
+def test_answers_after_the_end_are_ignored() -> None:
+    player = Player()
+    player.change(born(), gone(4))
+    player.ring_all()
+
+    assert ("creator" in player.open, player.answer("creator", LEADS)) == (True, [])
+    assert player.asks == {}
+
+
+def test_a_living_container_that_is_told_goes_with_its_end() -> None:
+    player = Player()
+    complete(player)
+    player.ring()
+    assert len(player.stories) == 1
+
+    assert names(player.change(started(26), gone(40))) == ["start", "remove"]
+    assert len(player.stories) == 0
+
+
+def test_finish_tells_what_is_not_told() -> None:
+    player = Player()
+    player.change(born(), born(2, path="/b", boot_ns=BORN_NS + 1), gone(4, serial=2))
+
+    told = player.finish()
+
+    assert names(told) == ["create", "create", "remove"]
+    assert {event.evidence.missing["container_name"] for event in told} == {Missing.DEADLINE}
+    assert player.finish() == []
+    assert len(player.stories) == 1
+
+
+# --- questions ----------------------------------------------------------------------------
+
+
+def test_a_source_that_does_not_know_yet_is_asked_again_with_growing_pauses() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", NotFound(), at_ms=0)
+    pauses = []
+
+    for _ in range(6):
+        pauses.append(player.asks[1, "creator"].pause_ns // MS)
+        player.answer("creator", NotFound())
+
+    assert pauses == [2, 4, 8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("answer", "until_s"),
+    [
+        pytest.param(NotFound(), 2, id="who-does-not-know-it"),
+        pytest.param(DOWN, 600, id="who-is-away"),
+    ],
+)
+def test_nobody_is_asked_for_ever(answer: Answer, until_s: int) -> None:
+    player = Player(wait_ns=0)
+    player.change(born())
+    asked = 0
+
+    while player.asks:
+        (_, source), ask = min(player.asks.items(), key=lambda item: item[1].pause_ns)
+        player.now_ns += ask.pause_ns
+        player.answer(source, answer)
+        asked += 1
+
+    age_s = (player.now_ns - BORN_NS) / 1e9
+    assert until_s <= age_s < until_s + 45  # one last pause of 10 s for each source
+    assert asked < 400
+
+
+def test_who_is_away_gives_the_reason_and_its_later_answer_an_update() -> None:
+    player = Player()
+    player.change(born(call=None, creator=SYSTEMD))
+    assert player.open == ["docker.files"]
+    player.answer("docker.files", DOWN, at_ms=1)
+    assert player.open == ["docker", "docker.files"]
+    player.answer("docker", DOWN, at_ms=2)
+
+    (create,) = player.ring_all()
+    assert create.evidence.missing["container_name"] is Missing.UNAVAILABLE
+
+    (update,) = player.answer("docker", Found(RECORD), at_ms=3000)
+    assert update.event == "container_update"
+    assert set(update.changed) == {
+        *("container_image", "container_image_digest", "container_name", "image")
+    }
+    assert update.evidence.missing["security"] is Missing.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason", "status"),
+    [
+        pytest.param({}, Missing.DEADLINE, "unverified", id="nobody-answered"),
+        pytest.param(
+            {"docker.files": DOWN}, Missing.DEADLINE, "unverified", id="one-has-not-answered"
+        ),
+        pytest.param(
+            {"docker.files": NotFound(), "docker": DOWN},
+            Missing.UNAVAILABLE,
+            "unverified",
+            id="one-is-away",
+        ),
+        pytest.param(
+            {"docker.files": NotFound(), "docker": NotFound()},
+            Missing.NO_EVIDENCE,
+            "unverified",
+            id="nobody-knows-it",
+        ),
+        pytest.param(
+            {"docker.files": Found(Facts(name="web")), "docker": NotFound()},
+            Missing.NOT_FOUND,
+            "partial",
+            id="who-knows-it-does-not-say",
+        ),
+    ],
+)
+def test_reasons(answers: dict[str, Answer], reason: Missing, status: str) -> None:
+    player = Player()
+    player.change(born(call=None, creator=SYSTEMD))
+    for source, answer in answers.items():
+        player.answer(source, answer, at_ms=1)
+
+    (create,) = player.ring_all()
+
+    assert create.evidence.missing["container_image"] is reason
+    assert create.evidence.status == status
+
+
+def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
+    player = Player()
+    player.change(born())
+
+    assert player.stories.answered(1, "docker", Found(RECORD), BORN_NS) == []
+    assert player.stories.answered(1, "nobody", Found(RECORD), BORN_NS) == []
+    assert player.stories.answered(9, "creator", LEADS, BORN_NS) == []
+
+
+def test_a_pod_that_the_path_proves_is_known_without_asking() -> None:
+    player = Player(wait_ns=0)
+    identity = born().identity._replace(pod_uid="u-1", runtime=Runtime.UNKNOWN)
+
+    (create,) = player.change(born(identity=identity))
+
+    assert (create.pod_uid, create.evidence.sources["pod_uid"]) == ("u-1", "path")
+    assert create.evidence.missing["runtime"] is Missing.DEADLINE
+
+
+# --- ids, clocks, losses ------------------------------------------------------------------
+
+
+def test_the_same_birth_has_the_same_id_whoever_tells_of_it() -> None:
+    one, other = Player(), Player()
+    complete(one)
+    one.change(placed(4))
+    (create,) = one.ring()
+
+    (existing,) = complete(other, listed_birth())
+
+    assert create.id == existing.id
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"cgroup": CgroupKey(3, 2)}, id="another-directory"),
+        pytest.param({"cgroup": CgroupKey(4, 1001)}, id="another-hierarchy"),
+        pytest.param(
+            {"identity": Identity(ContainerId("web"), Runtime.DOCKER, is_root=True)},
+            id="another-container",
+        ),
+    ],
+)
+def test_another_birth_has_another_id(changes: dict[str, Any]) -> None:
+    ids = {Player(wait_ns=0).change(birth)[0].id for birth in (born(), born(**changes))}
+
+    assert len(ids) == 2
+
+
+def test_a_step_of_the_clock_does_not_move_a_birth() -> None:
+    player = Player()
+    player.change(born())
+    player.stories.wall_offset_ns += 3600 * 10**9
+
+    create, remove = [*player.change(gone(4)), *player.ring_all()]
+
+    assert create.ctime == remove.ctime == BORN_NS + OFFSET_NS
+    assert create.time < remove.time
+    assert "T23:" in remove.time or create.time[:13] != remove.time[:13]  # its own time is now's
+
+
+def test_losses_are_told_once_by_the_next_event() -> None:
+    player = Player(wait_ns=0)
+    player.stories.lost = 3
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.stories.lost = 5
+    player.answer("bundle", Found(Facts()), at_ms=2)  # verified: an update
+    player.stories.lost = 6
+    player.answer("docker.files", NotFound(), at_ms=3)  # no event
+    player.change(started(26), gone(40))
+
+    assert [(event.event, event.lost_before) for event in player.events] == [
+        ("container_create", 3),
+        ("container_update", 2),
+        ("container_start", 1),
+        ("container_remove", 0),
+    ]
+
+
+# --- any order ----------------------------------------------------------------------------
+
+SOURCES = [step.source for step in STEPS]
+FACTS = st.sampled_from(
+    [
+        Facts(),
+        SPEC,
+        RECORD,
+        Facts(leads=Leads(bundle="/b")),
+        Facts(runtime=Runtime.PODMAN),
+        Facts(image="", name="web"),
+        Facts(absent={"container_image": Missing.NO_IMAGE}),
+        Facts(init_pid=5),
+        Facts(labels={"a": "b"}, sandbox=True, created_ns=7),
+    ]
+)
+ANSWERS: st.SearchStrategy[Answer] = (
+    st.builds(Found, FACTS) | st.just(NotFound()) | st.just(Unavailable("x: away"))
+)
+
+
+def course(serial: int, data: st.DataObject) -> list[Change]:
+    """A container's own changes, in an order that the lifecycle gives."""
+    path, key = f"/c{serial}", CgroupKey(3, serial)
+    known = data.draw(st.booleans(), label="the runtime called")
+    runtime = data.draw(st.sampled_from([Runtime.DOCKER, Runtime.PODMAN, Runtime.UNKNOWN]))
+    identity = Identity(ContainerId(f"c{serial}"), runtime, is_root=True)
+    if data.draw(st.booleans(), label="listed"):
+        birth = listed_birth(serial=serial, path=path, identity=identity)
+        return [birth, *data.draw(st.sampled_from([[], [gone(serial=serial)]]))]
+    creator: Task = runc(f"c{serial}") if known else SYSTEMD
+    call = oci_call(creator.argv)
+    birth = born(serial, path=path, cgroup=key, identity=identity, creator=creator, call=call)
+    middle: list[Change] = data.draw(
+        st.permutations([entered(serial=serial), started(serial=serial)])
+    )
+    if isinstance(middle[0], Started):
+        middle = middle[:1]
+    middle = middle[: data.draw(st.integers(0, 2))]
+    place = msgspec.structs.replace(placed(serial=serial), path=path)
+    middle = [*middle, *data.draw(st.sampled_from([[], [place]]))]
+    return [birth, *middle, *data.draw(st.sampled_from([[], [gone(serial=serial)]]))]
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_the_laws_hold_in_any_order_of_changes_answers_and_alarms(data: st.DataObject) -> None:
+    player = Player(wait_ns=data.draw(st.sampled_from([0, 5 * MS, WAIT_NS])))
+    courses = [course(serial, data) for serial in range(1, data.draw(st.integers(1, 3)) + 1)]
+    ends = {changes[0].serial for changes in courses if isinstance(changes[-1], Gone)}
+    for _ in range(40):
+        kinds = ["change"] * any(courses) + ["answer"] * bool(player.asks)
+        kinds += ["alarm"] * bool(player.alarms) + ["time", "loss"]
+        match data.draw(st.sampled_from(kinds)):
+            case "change":
+                changes = data.draw(st.sampled_from([c for c in courses if c]))
+                change = msgspec.structs.replace(changes.pop(0), boot_ns=player.now_ns)
+                player.change(change)
+            case "answer":
+                serial, source = data.draw(st.sampled_from(sorted(player.asks)))
+                player.answer(source, data.draw(ANSWERS), serial=serial)
+            case "alarm":
+                player.ring(early_ns=data.draw(st.sampled_from([0, 1])))
+            case "time":
+                player.now_ns += data.draw(st.sampled_from([MS, 10 * MS, 5000 * MS]))
+            case _:
+                player.stories.lost += 1
+    for changes in courses:
+        player.change(*(msgspec.structs.replace(c, boot_ns=player.now_ns) for c in changes))
+
+    player.ring_all()
+
+    told = [e for e in player.events if e.event in ("container_create", "existing_container")]
+    removed = [e for e in player.events if e.event == "container_remove"]
+    assert (len(told), len(removed)) == (len(courses), len(ends))
+    assert len(player.stories) == len(courses) - len(ends)
+    assert sum(event.lost_before for event in player.events) <= player.stories.lost
+    for serial, source in sorted(player.asks):
+        player.answer(source, NotFound(), serial=serial)
+    assert {serial for serial, _ in player.asks}.isdisjoint(ends)
