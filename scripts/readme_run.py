@@ -1,5 +1,8 @@
 """
-The run that README.md shows, recorded anew: `sudo .venv/bin/python -m scripts.readme_run`.
+The run that README.md shows.
+
+    sudo .venv/bin/python -m scripts.readme_run     recorded anew
+    .venv/bin/python -m scripts.readme_run --again  the recorded one, as it is printed now
 
 `ctrwatch events` watches while `make demo`'s containers are born by every runtime that
 is there; what it printed is put between the page's markers. The recorded stream lies
@@ -58,16 +61,31 @@ def with_block(page: str, made: str) -> str:
     return before + made + after
 
 
+def replayed(kind: str) -> str:
+    return subprocess.run(
+        (sys.executable, "-m", "ctrwatch", "replay", str(STREAM), "--format", kind),
+        stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
+def said_before(page: str) -> list[str]:
+    """What stands around the events in the page's present block."""
+    _, _, rest = page.partition(BEGIN)
+    lines = rest.partition(END)[0].splitlines(keepends=True)
+    return [line for line in lines if line.startswith("ctrwatch: ")]
+
+
 def main() -> None:
-    if os.geteuid() != 0:
+    page = README.read_text()
+    if sys.argv[1:] == ["--again"]:
+        said, printed = said_before(page), replayed("text").splitlines(keepends=True)
+    elif os.geteuid() == 0:
+        said, printed = record()
+    else:
         sys.exit("error: only root may watch and start containers")
-    README.write_text(with_block(README.read_text(), block(*record())))
-    for kind, name in (("json", "demo.events.jsonl"), ("text", "demo.txt")):
-        with STREAM.with_name(name).open("w") as file:
-            subprocess.run(
-                (sys.executable, "-m", "ctrwatch", "replay", str(STREAM), "--format", kind),
-                stdout=file, check=True,
-            )  # fmt: skip
+    README.write_text(with_block(page, block(said, printed)))
+    STREAM.with_name("demo.events.jsonl").write_text(replayed("json"))
+    STREAM.with_name("demo.txt").write_text(replayed("text"))
 
 
 if __name__ == "__main__":

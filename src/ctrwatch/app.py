@@ -223,12 +223,17 @@ async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator
 
     settings, host = settings or Settings(), read_host()
     watching = Watch(settings, host, open_sensor(host, settings), listen)
+    theirs: Exception | None = None  # a task group would wrap it
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(watching.run(), name="watch")
         try:
             yield _drain(queue)
+        except Exception as error:  # noqa: BLE001 - raised again below
+            theirs = error
         finally:
             run.cancel()
+    if theirs is not None:
+        raise theirs
 
 
 async def _drain(queue: asyncio.Queue[ContainerEvent]) -> AsyncIterator[ContainerEvent]:

@@ -27,7 +27,7 @@ from typing import Final
 import msgspec
 
 from ctrwatch.core.cgroup import identify
-from ctrwatch.core.cmdline import OciCall, oci_call
+from ctrwatch.core.cmdline import COMMANDS, OciCall, oci_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
 
 __all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Placed", "Started")
@@ -35,6 +35,7 @@ __all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Placed", "Started"
 # Cgroups that an OCI runtime made on its way to the container's own: a handful for each
 # birth, dropped with it. The bound is for runtimes that fail half-way.
 _CANDIDATES: Final = 1024
+_MAKING: Final = frozenset(COMMANDS)
 
 
 class Born(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +163,9 @@ class Lifecycle:
     def _made(self, event: RawEvent) -> list[Change]:
         identity = identify(event.path)
         task = event.task
-        call = oci_call(task.argv, cut=task.argv_cut) if task.argv else None
+        call = None
+        if not _MAKING.isdisjoint(task.argv):  # of most command lines this is all we need to know
+            call = oci_call(task.argv, cut=task.argv_cut)
         called = call.container_id if call is not None else ""  # also cut off before the id
         if identity is not None and called in ("", identity.container_id):
             # What is not the root is a child that the runtime makes in the container's own.
