@@ -5,11 +5,14 @@ The run that README.md shows.
     .venv/bin/python -m scripts.readme_run --again  the recorded one, as it is printed now
 
 `ctrwatch events` watches while `make demo`'s containers are born by every runtime that
-is there; what it printed is put between the page's markers. The recorded stream lies
-beside the other golden ones, and tests/docs/test_readme.py replays it.
+is there; what it printed is put between the page's markers, and its first event below
+the page's `jq` command. The recorded stream lies beside the other golden ones;
+tests/docs/test_readme.py replays it, tests/live/test_readme.py compares it with a new run.
 """
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 STREAM = ROOT / "tests/golden/demo.stream.jsonl"
 BEGIN, END = "<!-- run -->\n", "<!-- /run -->\n"
+EVENT = re.compile(r"(?<=jq -c '\{)(?P<fields>[\w, ]+)\}'\n\{.*\}(?=\n)")
 DEADLINE_S = 60.0
 
 
@@ -61,6 +65,18 @@ def with_block(page: str, made: str) -> str:
     return before + made + after
 
 
+def with_event(page: str, line: str) -> str:
+    """The page with the event that the JSON *line* is, as its `jq` command prints it."""
+    event = json.loads(line)
+
+    def printed(found: re.Match[str]) -> str:
+        chosen = {name: event[name] for name in found["fields"].split(", ")}
+        text = json.dumps(chosen, separators=(",", ":"), ensure_ascii=False)
+        return f"{found['fields']}}}'\n{text}"
+
+    return EVENT.sub(printed, page)
+
+
 def replayed(kind: str) -> str:
     return subprocess.run(
         (sys.executable, "-m", "ctrwatch", "replay", str(STREAM), "--format", kind),
@@ -83,8 +99,10 @@ def main() -> None:
         said, printed = record()
     else:
         sys.exit("error: only root may watch and start containers")
-    README.write_text(with_block(page, block(said, printed)))
-    STREAM.with_name("demo.events.jsonl").write_text(replayed("json"))
+    lines = replayed("json")
+    page = with_event(with_block(page, block(said, printed)), lines.splitlines()[0])
+    README.write_text(page)
+    STREAM.with_name("demo.events.jsonl").write_text(lines)
     STREAM.with_name("demo.txt").write_text(replayed("text"))
 
 

@@ -182,6 +182,39 @@ def test_restart_before_all_of_the_old_directories_are_gone() -> None:
     assert len(lifecycle) == 1
 
 
+def test_restart_in_a_hierarchy_that_the_old_one_has_left() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(DOCKER, runc(CID)))
+    feed(lifecycle, list(kernel.end(DOCKER))[:4])
+
+    again = lifecycle.feed(kernel.mkdir(DOCKER, runc(CID, pid=8000), hierarchy=0))
+
+    assert names(again) == ["Gone", "Born"]
+
+
+def test_a_task_that_enters_after_the_start_is_not_the_first() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc(CID)
+    feed(lifecycle, [kernel.mkdir(DOCKER, maker)])  # the entry was lost
+
+    changes = feed(lifecycle, [kernel.exec(DOCKER, child(maker)), kernel.attach(DOCKER, SOMEBODY)])
+
+    assert names(changes) == ["Started"]
+
+
+def test_a_namespace_of_the_same_name_whose_old_container_did_not_end() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth("/web/web", runc("web"), V2))
+    del kernel.directories[0, "/web"]  # these removals were lost
+
+    again = feed(lifecycle, kernel.life("/web/web", runc("web", pid=8000), V2))
+
+    assert [(type(change).__name__, change.serial) for change in again] == [
+        *(("Born", 2), ("Gone", 1), ("Placed", 2), ("Entered", 2), ("Started", 2), ("Gone", 2))
+    ]
+    assert remembered(lifecycle) == {}
+
+
 def test_restart_whose_removal_was_lost_is_a_new_birth() -> None:
     lifecycle, kernel = Lifecycle(), Kernel()
     feed(lifecycle, kernel.birth(WEB, runc("web"), V2))
@@ -266,6 +299,24 @@ def test_a_64_digit_parent_that_a_runtime_makes_is_no_container() -> None:
     changes = feed(lifecycle, kernel.life(f"/my/{OTHER}/libpod-{CID}", runc(CID)))
 
     assert [born.identity.container_id for born in births(changes)] == [CID]
+    assert remembered(lifecycle) == {}
+
+
+def test_a_64_digit_parent_is_around_nothing() -> None:
+    """Podman makes its pod's directory itself, and until it has a child nothing tells it apart."""
+    lifecycle, kernel = Lifecycle(), Kernel()
+    lifecycle.feed(kernel.mkdir(f"/my/{OTHER}", SOMEBODY))
+
+    (born,) = births(lifecycle.feed(kernel.mkdir(f"/my/{OTHER}/libpod-{CID}", runc(CID))))
+
+    assert born.identity.outer == ()
+
+
+def test_a_runtime_that_fails_half_way_leaves_nothing() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, [kernel.mkdir("/my", runc("t1")), kernel.mkdir("/my/place", runc("t1"))])
+
+    assert feed(lifecycle, [kernel.rmdir("/my/place"), kernel.rmdir("/my")]) == []
     assert remembered(lifecycle) == {}
 
 
@@ -421,6 +472,7 @@ def consistent(lifecycle: Lifecycle) -> None:
     }
     assert {id(container) for container in lifecycle._by_path.values()} <= living
     assert {id(container) for container in lifecycle._by_maker.values()} <= living
+    assert all(container.maker == maker for maker, container in lifecycle._by_maker.items())
 
 
 Script = Callable[[Kernel], Iterator[RawEvent]]

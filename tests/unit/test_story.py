@@ -315,6 +315,28 @@ def test_an_existing_container_is_told_when_it_is_complete() -> None:
     assert (existing.evidence.status, existing.evidence.after_ms) == ("complete", None)
 
 
+def test_an_existing_container_does_not_wait_for_what_it_has_not() -> None:
+    """No directory in the unified hierarchy, and nobody knows its first process."""
+    birth = listed_birth()
+    assert birth.listed is not None
+    found = msgspec.structs.replace(birth.listed, init_pid=None)
+    player = Player()
+
+    (existing,) = complete(player, msgspec.structs.replace(birth, listed=found, cgroup=V1))
+
+    assert existing.event == "existing_container"
+    assert existing.evidence.missing["init.pid"] is Missing.NOT_FOUND
+
+
+def test_who_has_not_been_asked_may_still_lead_to_the_bundle() -> None:
+    player = Player(wait_ns=0)
+
+    (create,) = player.change(born(call=None, creator=SYSTEMD))
+
+    assert player.open == ["docker.files"]
+    assert create.evidence.missing["security"] is Missing.DEADLINE
+
+
 def test_at_the_deadline_it_is_told_as_it_is() -> None:
     player = Player()
     player.change(born())
@@ -559,6 +581,8 @@ def test_an_answer_that_nobody_asked_for_is_nothing() -> None:
     player = Player()
     player.change(born())
 
+    player.answer("creator", LEADS)
+    assert player.stories.answered(1, "creator", NotFound(), BORN_NS) == []
     assert player.stories.answered(1, "docker", Found(RECORD), BORN_NS) == []
     assert player.stories.answered(1, "nobody", Found(RECORD), BORN_NS) == []
     assert player.stories.answered(9, "creator", LEADS, BORN_NS) == []

@@ -175,22 +175,19 @@ class Lifecycle:
 
     def _unproven(self, event: RawEvent, call: OciCall) -> list[Change]:
         """An OCI runtime made a directory that is not named as its container's by the path."""
+        mine = self._by_maker.get(_maker(event, call))
+        named = _name(event.path) == call.container_id
+        if mine and named and not mine.entered and event.path.startswith(mine.path + "/"):
+            return self._move(mine, event)
         known = self._by_path.get(event.path)
         if known is not None and known.identity.container_id == call.container_id:
             return self._directory(event, known.identity, known.key, call)
-        mine = self._by_maker.get(_maker(event, call))
-        named = _name(event.path) == call.container_id
-        if mine is not None:
-            is_below = event.path.startswith(mine.path + "/")
-            if named and is_below and not mine.entered and mine.is_in(event.cgroup.hierarchy_id):
-                return self._move(mine, event)
-        elif self._is_child(event, call):
-            pass
-        elif named:
+        if mine is not None or self._is_child(event, call):
+            return []
+        if named:
             identity = self._free(ContainerId(call.container_id), event.path)
             return self._directory(event, identity, event.path, call)
-        else:
-            self._consider(event, call)
+        self._consider(event, call)
         return []
 
     def _directory(
