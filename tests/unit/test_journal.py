@@ -214,6 +214,13 @@ def test_a_file_that_can_not_be_made_is_named(tmp_path: Path) -> None:
         JournalWriter(tmp_path / "no" / "j", HEADER)
 
 
+def test_it_is_not_for_everybody_to_read(tmp_path: Path) -> None:
+    """Command lines and labels are in it, as they are in what `--output` writes."""
+    path = record(tmp_path / "j", ())
+
+    assert path.stat().st_mode & 0o007 == 0
+
+
 def test_a_full_disk_ends_the_recording_and_nothing_else(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

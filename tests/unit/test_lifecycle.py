@@ -430,6 +430,18 @@ def test_a_container_is_listed_once() -> None:
     assert names([*lifecycle.listed(found), *lifecycle.listed(found)]) == ["Born"]
 
 
+def test_a_listed_container_has_one_maker() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    made = [
+        kernel.mkdir(WEB, runc("web", pid=pid), hierarchy) for pid, hierarchy in ((7, 3), (8, 0))
+    ]
+
+    lifecycle.listed(listed(kernel, WEB, (3, 0)))
+    feed(lifecycle, [*made, *kernel.end(WEB, (3, 0))])
+
+    assert remembered(lifecycle) == {}
+
+
 def test_a_listed_container_without_a_directory_is_none() -> None:
     found = listed(Kernel(), WEB, ())
 

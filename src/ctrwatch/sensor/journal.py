@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -41,7 +42,9 @@ class JournalWriter:
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
         try:
-            self._file: BinaryIO = path.open("wb")
+            # Command lines and labels are in it: not for everybody.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self._file: BinaryIO = os.fdopen(os.open(path, flags, 0o640), "wb")
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
         self.write(header)
