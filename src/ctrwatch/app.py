@@ -92,12 +92,15 @@ class Watch:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._ask = lambda ask: tasks.create_task(enricher.ask(ask), name=ask.source)
-                if self._sensor is not None:
-                    tasks.create_task(self._hear(self._sensor), name="sensor")
-                await prepare(evidence)
-                tasks.create_task(self._list(), name="scan")
+                try:
+                    if self._sensor is not None:
+                        tasks.create_task(self._hear(self._sensor), name="sensor")
+                    await prepare(evidence)
+                    tasks.create_task(self._list(), name="scan")
+                    await asyncio.Event().wait()  # until cancelled, or a task fails
+                finally:
+                    self._ask = lambda _: None  # nobody is asked any more
         finally:
-            self._ask = lambda _: None  # nobody is asked any more
             self.feed(Ending(boot_ns=_boot_ns()))
             if self._sensor is not None:
                 self._sensor.close()

@@ -80,6 +80,7 @@ def demo(bed: Bed) -> None:
     """The demo's containers, by the bed's runtimes instead of the host's own."""
     home = bed.home / "demo"
     home.mkdir()
+    bed._will_make_cgroups("libpod_parent")
     (home / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{home}/storage"\nrunroot = "{home}/run"\n'
     )
