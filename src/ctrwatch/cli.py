@@ -83,7 +83,8 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @main.command(
-    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'"
+    short_help="Follow the containers of this host.",
+    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'",
 )
 @click.option(
     "--format",
@@ -130,6 +131,9 @@ def events(
 
     First the containers that are there, then what happens, until Ctrl-C. Text on a
     terminal, one JSON object a line elsewhere.
+
+    The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
+    what is missing, and why.
     """
     import asyncio
 
@@ -147,7 +151,10 @@ def events(
     sys.exit(asyncio.run(run(settings, format_, output)))
 
 
-@main.command(epilog="Example: sudo ctrwatch ps --json | jq -r .container_image | sort | uniq -c")
+@main.command(
+    short_help="The containers of this host, now.",
+    epilog="Example: sudo ctrwatch ps --json | jq -r .container_image | sort | uniq -c",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--no-trunc", is_flag=True, help="Whole ids, names and images.")
 @_watch_options
@@ -158,6 +165,8 @@ def ps(*, as_json: bool, no_trunc: bool, wait: float, sockets: Sequence[str]) ->
     from ctrwatch.commands.ps import run
     from ctrwatch.config import Settings
 
+    if os.geteuid() != 0:
+        click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
     settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
     asyncio.run(run(settings, as_json=as_json, whole=no_trunc))
 
@@ -188,7 +197,10 @@ def explain(paths: Sequence[str]) -> None:
                 sys.stdout.buffer.flush()
 
 
-@main.command(epilog="Example: sudo ctrwatch doctor --json | jq '.[] | select(.state != \"ok\")'")
+@main.command(
+    short_help="What this host supports, and what to do.",
+    epilog="Example: sudo ctrwatch doctor --json | jq '.[] | select(.state != \"ok\")'",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.option(
     "--socket",
@@ -208,7 +220,8 @@ def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
 
 
 @main.command(
-    epilog="Example: sudo ctrwatch events --record births.jsonl; ctrwatch replay births.jsonl"
+    short_help="Play a recorded stream again.",
+    epilog="Example: sudo ctrwatch events --record births.jsonl; ctrwatch replay births.jsonl",
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
