@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from ctrwatch.core import render
-from ctrwatch.core.story import STEPS
+from ctrwatch.core.steps import STEPS
 from ctrwatch.event import EventName
 from ctrwatch.model import FINAL, Missing
 

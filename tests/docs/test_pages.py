@@ -13,7 +13,7 @@ import pytest
 
 from ctrwatch import enrich
 from ctrwatch.cli import main
-from ctrwatch.core import story
+from ctrwatch.core import steps, story
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = {
@@ -152,7 +152,7 @@ def test_the_sources_stand_in_the_order_in_which_they_are_asked() -> None:
     table = section.partition("\n## ")[0]
 
     assert re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE) == [
-        step.source for step in story.STEPS
+        step.source for step in steps.STEPS
     ]
 
 

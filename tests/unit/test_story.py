@@ -12,7 +12,8 @@ from hypothesis import given, settings, strategies as st
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.lifecycle import Born, Change, Entered, Gone, Placed, Started
-from ctrwatch.core.story import STEPS, Alarm, Ask, Effect, Stories, Tell
+from ctrwatch.core.steps import STEPS
+from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent
 from ctrwatch.model import (
     FINAL,

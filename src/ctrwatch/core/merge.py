@@ -2,7 +2,7 @@
 Evidence of several sources, merged into one description of a container.
 
 Pure. The first source that says something of a field is believed (they are asked
-most direct first: core/story.py); who said it is kept. "There is nothing to know"
+most direct first: core/steps.py); who said it is kept. "There is nothing to know"
 is something said; an empty name is not. What a path claims of the runtime is not kept
 here: it gives way to any evidence.
 """

@@ -29,6 +29,7 @@ import msgspec
 from ctrwatch.core import lifecycle
 from ctrwatch.core.describe import describe
 from ctrwatch.core.merge import Known
+from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, WANTED, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
     Answer,
@@ -54,44 +55,6 @@ _LONGEST_PAUSE_NS: Final = 10_000 * _MS  # a daemon that is away is asked every 
 _GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes: an upgrade takes less
 # Who does not know a container by then will not: its files are written before its cgroup.
 _UNKNOWN_NS: Final = 2_000 * _MS
-
-_SPEC: Final = frozenset({"security", "limits", "process"})
-_RECORD: Final = frozenset(
-    {
-        "runtime",
-        "container_image",
-        "container_image_digest",
-        "container_name",
-        "pod_name",
-        "pod_namespace",
-        "pod_uid",
-        "pod_sandbox",
-        "labels",
-    }
-)
-_WANTED: Final = _SPEC | _RECORD  # a complete event has these, or a final reason for each
-
-
-class Step(NamedTuple):
-    """A source, what it can tell, and the runtimes it can tell it of (empty: of any)."""
-
-    source: str
-    tells: frozenset[str]
-    runtimes: frozenset[Runtime] = frozenset()
-    needs: str = ""  # the lead without which it can't be asked
-
-
-# Most direct first. A source is asked when the ones above it have answered.
-STEPS: Final = (
-    Step("creator", _WANTED),
-    Step("bundle", _WANTED, needs="bundle"),
-    Step("docker.files", _RECORD, frozenset({Runtime.DOCKER})),
-    Step("podman.files", _RECORD, frozenset({Runtime.PODMAN})),
-    Step("containerd", _RECORD, frozenset({Runtime.CONTAINERD})),
-    Step("docker", _RECORD, frozenset({Runtime.DOCKER})),
-)
-_INIT: Final = Step("init", frozenset({"init.pid"}))
-_LEADS_ONLY: Final = frozenset({"creator", "init"})  # they point to evidence, they are none
 
 
 class Ask(NamedTuple):
@@ -153,7 +116,7 @@ class _Story:
         )
 
     def missing(self) -> set[str]:
-        return self.known.unsettled() & _WANTED
+        return self.known.unsettled() & WANTED
 
 
 class Stories:
@@ -207,7 +170,7 @@ class Stories:
             return []  # nobody asked: a journal that was changed by hand
         asked.pending, asked.last = False, answer
         if isinstance(answer, Found):
-            story.verified = story.verified or source not in _LEADS_ONLY
+            story.verified = story.verified or source not in LEADS_ONLY
             story.known.add(source, answer.facts)
             return [*self._update(story, now_ns), *self._go_on(story, now_ns)]
         return self._go_on(story, now_ns)
@@ -282,7 +245,7 @@ class Stories:
             if asked is not None and asked.last is None:
                 break  # the next one only for what this one leaves open
         if story.init is not None and story.known.facts.init_pid is None and story.told is None:
-            ask = self._question(story, _INIT, now_ns)
+            ask = self._question(story, INIT, now_ns)
             if ask is not None:
                 yield ask
 
@@ -311,7 +274,7 @@ class Stories:
         pause_ns = 0
         if asked.last is not None:
             pause_ns = min(_FIRST_PAUSE_NS << min(asked.tries - 1, 20), _LONGEST_PAUSE_NS)
-            if step is _INIT and now_ns < story.settled_ns:
+            if step is INIT and now_ns < story.settled_ns:
                 pause_ns = _INIT_PAUSE_NS
         asked.pending = True
         asked.tries += 1

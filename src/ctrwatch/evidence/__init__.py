@@ -2,7 +2,7 @@
 Whom to ask about a container. Each source is a module that knows one place to look.
 
 To add one: a class with `name`, `ask` and `close` (ports.Source), a line in `sources`,
-and its turn in core/story.py.
+and its turn in core/steps.py.
 """
 
 from __future__ import annotations
