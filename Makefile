@@ -1,6 +1,6 @@
 # The project's commands. `make run` and `make test` do everything on a bare Debian or Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check test bench lock clean packages
+.PHONY: help setup run demo check test test-vm bench support lock clean packages
 
 BIN  := .venv/bin
 UV   := .build/uv/bin/uv
@@ -8,7 +8,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 COMPILED_FROM := scripts/hatch_build.py $(wildcard src/ctrwatch/sensor/bpf/*.[ch] src/ctrwatch/evidence/api/*.proto)
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 setup: $(BIN)/ctrwatch  ## install what is missing and leave .venv/bin/ctrwatch
 
@@ -33,9 +33,17 @@ test:  ## check, then the live tests: real BPF, real runtimes, as root
 	$(MAKE) check
 	$(SUDO) $(BIN)/python -B -m pytest -p no:cacheprovider tests/live
 
+test-vm: setup  ## go every way to make a container on a Debian 12 with systemd, in QEMU; ARGS=COMMAND runs that
+	@scripts/setup.sh --vm
+	@$(BIN)/python -B -m tests.vm $(ARGS)
+
 bench: setup  ## how early and how complete: 101 births of each kind
 	@scripts/setup.sh --test
 	$(SUDO) $(BIN)/python -B -m bench
+
+support: setup  ## go every way to make a container on this host, and write docs/support.md
+	@scripts/setup.sh --test
+	$(SUDO) $(BIN)/python -B -m tests.matrix
 
 lock: setup  ## resolve pyproject.toml's dependencies anew
 	$(UV) pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

@@ -77,19 +77,20 @@ EMPTY: Final = {
     "container_id": NEVER,
     "ctime": "`null` for an existing container of which neither the runtime nor a first process tells (`not_found`)",
     "container_image": "`no_image`: made from a root file system",
-    "container_image_digest": "`no_registry_digest`: built or loaded here; `no_image`",
+    "container_image_digest": "`no_registry_digest`: built or loaded here; `not_recorded`: the name was given to another image since; `no_image`",
     "container_name": "`has_none`: a pod's sandbox, or a container without an engine",
     "pod_name": "`not_in_pod`",
     "pod_namespace": "`not_in_pod`; `has_none`: Podman's pods have none",
     "pod_uid": "`not_in_pod`",
     "pod_sandbox": "`false` while it is not known, with a reason",
     "cgroup": NEVER,
-    "creator": "`before_us`: it was there before ctrwatch",
+    "creator": "`before_us`: it was there before ctrwatch; `not_found`: it had ended (fanotify), and only"
+    " its pid and uid are told",
     "init": NEVER,
     "init.pid": "`null`: not known yet (`deadline`), or not to be found (`not_found`)",
     "image": NEVER,
-    "image.id": "no source has it; no reason is given",
-    "image.digest_kind": "no source has it; no reason is given",
+    "image.id": "with `container_image`; else a reason, and the event is complete without it",
+    "image.digest_kind": "with `container_image_digest`; else a reason, and the event is complete without it",
     "image.registry": "with `container_image`",
     "image.repository": "with `container_image`",
     "image.tag": "the name has none",
@@ -108,9 +109,10 @@ EMPTY: Final = {
 
 REASONS: Final = {
     Missing.NOT_IN_POD: "The container belongs to no pod.",
-    Missing.NO_REGISTRY_DIGEST: "The image was built or loaded on this host and never pulled or pushed.",
+    Missing.NO_REGISTRY_DIGEST: "The runtime knows of no registry that has the image: it was built or loaded on this host, or Docker has forgotten with its last name.",
     Missing.NO_IMAGE: "The container was made from a root file system, not from an image.",
     Missing.HAS_NONE: "This kind of container has no such thing.",
+    Missing.NOT_RECORDED: "The runtime keeps no record of it.",
     Missing.BEFORE_US: "It happened before ctrwatch was there.",
     Missing.DEADLINE: "The answer had not come when the event had to leave. An update follows if it comes.",
     Missing.UNAVAILABLE: "The source hung, refused, or answered what can't be read. `ctrwatch doctor` names it.",
@@ -122,18 +124,23 @@ SOURCES: Final = {
     "path": "the cgroup's path",
     "kernel": "the sensor",
     "scan": "the cgroup tree and `/proc`, for existing containers",
+    "lxc": "the command line of LXC's monitor, and the container's configuration",
+    "nspawn": "systemd-nspawn's command line and settings file",
     "creator": "the command line of the OCI runtime, and its parent's",
     "init": "the container's processes in `/proc`; for `ctime`: the start of its first process",
     "bundle": "the OCI bundle's `config.json`",
     "docker.files": "Docker's data root",
     "podman.files": "Podman's database and storage",
     "containerd": "containerd's API",
+    "cri": "CRI-O's API, the CRI",
     "docker": "the Docker Engine's API",
 }
 
 
 def page() -> str:
-    return "\n".join((*_head(), *_events(), *_fields(), *_reasons(), *_sources())) + "\n"
+    return (
+        "\n".join((*_head(), *_events(), *_fields(), *_images(), *_reasons(), *_sources())) + "\n"
+    )
 
 
 def _head() -> Iterator[str]:
@@ -211,6 +218,19 @@ def _type(field: dict[str, Any], types: dict[str, Any]) -> str:
     if "enum" in field:
         return "string" if all(isinstance(each, str) for each in field["enum"]) else "integer"
     return str(field["type"])
+
+
+def _images() -> Iterator[str]:
+    yield from ("", "## Which image", "")
+    yield "- `container_image` is the name that was asked for, in full: never another of the image's names."
+    yield "  Who asked Docker or Podman for an id is told the id."
+    yield "- `image.id` is the digest of the image's configuration. It is the same wherever that image runs:"
+    yield "  compare it across hosts and runtimes."
+    yield "- `container_image_digest` is what a registry served for it, as `image.digest_kind` says: the index of"
+    yield "  an image for several platforms, or the manifest of one. If a digest was asked for, it is that one."
+    yield "  It belongs to the content: an image that got another name on this host keeps it."
+    yield "- A name may be given to another image while a container lives. The digest is never that of the"
+    yield "  name's new image."
 
 
 def _reasons() -> Iterator[str]:

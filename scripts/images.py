@@ -13,6 +13,31 @@ from typing import Any
 
 BUSYBOX = Path("/bin/busybox")
 APPLETS = ("cat", "echo", "env", "false", "id", "ls", "mkdir", "sh", "sleep", "touch", "true")
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+
+
+@dataclass(frozen=True)
+class MediaTypes:
+    """What a registry calls the parts of an image."""
+
+    index: str
+    manifest: str
+    config: str
+    layer: str
+
+
+OCI = MediaTypes(
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar",
+)
+DOCKER = MediaTypes(
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.docker.image.rootfs.diff.tar",
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +48,38 @@ class Image:
     name: str
     manifest_digest: str
     config_digest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image for one platform, as a registry has it: its manifest, and what that names."""
+
+    media_type: str
+    raw: bytes
+    config: bytes
+    layer: bytes
+    platform: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.raw)
+
+    @property
+    def config_digest(self) -> str:
+        return digest_of(self.config)
+
+
+@dataclass(frozen=True)
+class Index:
+    """An image for several platforms."""
+
+    media_type: str
+    raw: bytes
+    manifests: Sequence[Manifest]
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.raw)
 
 
 def make_rootfs(directory: Path) -> Path:
@@ -39,53 +96,67 @@ def make_rootfs(directory: Path) -> Path:
     return directory
 
 
+def make_manifest(
+    rootfs: Path, types: MediaTypes = OCI, architecture: str = ARCHITECTURE, **config: Any
+) -> Manifest:
+    """`config` is the OCI image configuration's: `Cmd`, `Labels`, `Env`, …"""
+    layer = _tar({str(path.relative_to(rootfs)): path for path in sorted(rootfs.rglob("*"))})
+    platform = {"architecture": architecture, "os": "linux"}
+    configuration = _json(
+        {
+            **platform,
+            "config": {"Env": ["PATH=/bin"], **config},
+            "rootfs": {"type": "layers", "diff_ids": [digest_of(layer)]},
+        }
+    )
+    raw = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": types.manifest,
+            "config": _descriptor(types.config, configuration),
+            "layers": [_descriptor(types.layer, layer)],
+        }
+    )
+    return Manifest(types.manifest, raw, configuration, layer, platform)
+
+
+def make_index(*manifests: Manifest, types: MediaTypes = OCI) -> Index:
+    """For several platforms one name."""
+    descriptors = [
+        {**_descriptor(each.media_type, each.raw), "platform": each.platform} for each in manifests
+    ]
+    raw = _json({"schemaVersion": 2, "mediaType": types.index, "manifests": descriptors})
+    return Index(types.index, raw, manifests)
+
+
 def make_image(archive: Path, name: str, rootfs: Path, **config: Any) -> Image:
     """An archive that `docker load`, `podman load` and `ctr image import` take alike.
 
     It is an OCI layout with Docker's own table of contents beside the OCI one, as Docker 25
-    writes it. `config` is the OCI image configuration's: `Cmd`, `Labels`, `Env`, …
+    writes it. `config`: see `make_manifest`.
     """
-    layer = _tar({str(path.relative_to(rootfs)): path for path in sorted(rootfs.rglob("*"))})
-    configuration = _json(
-        {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()],
-            "os": "linux",
-            "config": {"Env": ["PATH=/bin"], **config},
-            "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
-        }
-    )
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": _descriptor("application/vnd.oci.image.config.v1+json", configuration),
-            "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
-        }
-    )
-    index = {
-        "schemaVersion": 2,
-        "manifests": [
-            {
-                **_descriptor("application/vnd.oci.image.manifest.v1+json", manifest),
-                "annotations": {
-                    "io.containerd.image.name": name,
-                    "org.opencontainers.image.ref.name": name,
-                },
-            }
-        ],
+    manifest = make_manifest(rootfs, **config)
+    names = {
+        "io.containerd.image.name": name,
+        "org.opencontainers.image.ref.name": name,
     }
-    dockers = [{"Config": _blob(configuration), "RepoTags": [name], "Layers": [_blob(layer)]}]
+    descriptor = {**_descriptor(manifest.media_type, manifest.raw), "annotations": names}
+    index = {"schemaVersion": 2, "manifests": [descriptor]}
+    blobs = (manifest.layer, manifest.config, manifest.raw)
+    dockers = [
+        {"Config": _blob(manifest.config), "RepoTags": [name], "Layers": [_blob(manifest.layer)]}
+    ]
     archive.write_bytes(
         _tar(
             {
                 "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
                 "index.json": _json(index),
                 "manifest.json": _json(dockers),
-                **{_blob(data): data for data in (layer, configuration, manifest)},
+                **{_blob(data): data for data in blobs},
             }
         )
     )
-    return Image(archive, name, _digest(manifest), _digest(configuration))
+    return Image(archive, name, manifest.digest, manifest.config_digest)
 
 
 def make_bundle(
@@ -93,7 +164,9 @@ def make_bundle(
     bundle: Path,
     rootfs: Path,
     program: Sequence[str],
+    *,
     annotations: Mapping[str, str] | None = None,
+    cgroup: str = "",
 ) -> Path:
     """An OCI bundle, with the default configuration of the OCI runtime `runtime`."""
     bundle.mkdir()
@@ -103,6 +176,10 @@ def make_bundle(
     spec["process"] |= {"terminal": False, "args": program}
     spec["root"] = {"path": str(rootfs), "readonly": True}
     spec["annotations"] = annotations or {}
+    if cgroup:
+        spec["linux"]["cgroupsPath"] = cgroup
+    # On cgroup v2 crun raises a limit to load its program for devices; not every host lets it.
+    del spec["linux"]["resources"]
     config.write_text(json.dumps(spec))
     return bundle
 
@@ -129,13 +206,13 @@ def _json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def _blob(data: bytes) -> str:
-    return "blobs/" + _digest(data).replace(":", "/")
+    return "blobs/" + digest_of(data).replace(":", "/")
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": _digest(data), "size": len(data)}
+    return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}

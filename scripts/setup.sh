@@ -3,6 +3,7 @@
 #   scripts/setup.sh          Python, clang, libbpf
 #   scripts/setup.sh --demo   also busybox, and runc where there is no container runtime at all
 #   scripts/setup.sh --test   also the container runtimes that tests/live starts
+#   scripts/setup.sh --vm     also what makes and boots the machine of tests/vm
 # It looks for the things, not for the packages, and installs (Debian, Ubuntu) only what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -48,8 +49,18 @@ if [[ ${1-} == --test ]]; then
     need docker.io      has dockerd
     need podman         has podman
     need conmon         has conmon
+    need uidmap         has newuidmap
     need runc           has runc
     need crun           has crun
+    need lxc            has lxc-start
+    need systemd-container has systemd-nspawn
+    need docker-registry has docker-registry
+fi
+if [[ ${1-} == --vm ]]; then
+    need qemu-system-x86         has qemu-system-x86_64
+    need mmdebstrap              has mmdebstrap
+    need debian-archive-keyring  test -e /usr/share/keyrings/debian-archive-keyring.gpg
+    need e2fsprogs               has mkfs.ext4
 fi
 if [[ ${1-} == --demo ]]; then
     need runc           has_runtime

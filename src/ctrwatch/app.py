@@ -22,14 +22,29 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NamedTuple
 
 from ctrwatch.config import Settings
-from ctrwatch.core.chain import Chain, Clock, Ending, Header, Input, Lost, Overdue, Reply
-from ctrwatch.core.story import Alarm, Ask, Effect, Tell
-from ctrwatch.enrich import Enricher
+from ctrwatch.core.chain import (
+    Back,
+    Chain,
+    Clock,
+    Effect,
+    Ending,
+    Header,
+    Input,
+    Looked,
+    Lost,
+    Overdue,
+    Reply,
+)
+from ctrwatch.core.lifecycle import Look
+from ctrwatch.core.story import Alarm, Ask, Tell
+from ctrwatch.enrich import DEADLINE_S, Enricher
+from ctrwatch.errors import HostError
 from ctrwatch.event import ContainerEvent
-from ctrwatch.evidence import prepare, sources
+from ctrwatch.evidence import Evidence
 from ctrwatch.model import Answer, RawEvent
 from ctrwatch.ports import Sensor
 from ctrwatch.sensor.ebpf import EbpfSensor
+from ctrwatch.sensor.fanotify import FanotifySensor
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 from ctrwatch.sensor.journal import JournalWriter
 from ctrwatch.sensor.scan import scan, still_there
@@ -78,7 +93,7 @@ class Watch:
             unified=self.host.has_unified,
         )
         self._chain = Chain(header)
-        self._ask: Callable[[Ask], Any] = lambda _: None
+        self._ask: Callable[[Ask | Look], Any] = lambda _: None
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
@@ -87,15 +102,22 @@ class Watch:
 
     async def run(self) -> None:
         """Watch until cancelled; then tell what is not told yet, and leave nothing behind."""
-        evidence = sources(self.host.directory, self._settings.sockets)
-        enricher = Enricher(evidence, self._answered)
+
+        def back(source: str) -> None:
+            enricher.back(source)
+            self.feed(Back(boot_ns=_boot_ns(), source=source))
+
+        evidence = Evidence(self.host.directory, self._settings.sockets, back)
+        enricher = Enricher(evidence.sources, self._answered)
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._ask = lambda ask: tasks.create_task(enricher.ask(ask), name=ask.source)
+                self._ask = lambda ask: tasks.create_task(
+                    self._look(evidence, ask) if isinstance(ask, Look) else enricher.ask(ask)
+                )
                 try:
                     if self._sensor is not None:
                         tasks.create_task(self._hear(self._sensor), name="sensor")
-                    await prepare(evidence)
+                    await evidence.prepare()
                     tasks.create_task(self._list(), name="scan")
                     await asyncio.Event().wait()  # until cancelled, or a task fails
                 finally:
@@ -104,7 +126,7 @@ class Watch:
             self.feed(Ending(boot_ns=_boot_ns()))
             if self._sensor is not None:
                 self._sensor.close()
-            await enricher.close()
+            await evidence.close()
             if self._journal is not None:
                 self._journal.close()
 
@@ -141,6 +163,14 @@ class Watch:
     def _answered(self, serial: int, source: str, answer: Answer) -> None:
         self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))
 
+    async def _look(self, evidence: Evidence, look: Look) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                caller = await evidence.caller(look.task, look.uid)
+        except TimeoutError:
+            caller = None  # its command line is in memory that hangs
+        self.feed(Looked(cgroup=look.cgroup, caller=caller))
+
     def _overdue(self, serial: int) -> None:
         self.feed(Overdue(boot_ns=_boot_ns(), serial=serial))
 
@@ -169,7 +199,7 @@ class Watch:
         match effect:
             case Tell():
                 self._listener(effect)
-            case Ask():
+            case Ask() | Look():
                 self._ask(effect)
             case Alarm(serial, boot_ns):
                 delay_s = max(0, boot_ns - _boot_ns()) / 1e9
@@ -177,9 +207,30 @@ class Watch:
 
 
 def open_sensor(host: Host, settings: Settings) -> Sensor:
-    """Attach the sensor. Raises HostError where it can't run, with the way out."""
-    assert settings.sensor in ("auto", "ebpf")  # noqa: S101  # fanotify has its place here
-    return EbpfSensor(host)
+    """
+    Attach the sensor: eBPF, or, if none is asked for, fanotify where that can't run.
+
+    Raises HostError where it can't run, with the way out.
+    """
+    if settings.sensor == "ebpf":
+        return EbpfSensor(host)
+    refusal: HostError | None = None
+    if settings.sensor == "auto":
+        try:
+            return EbpfSensor(host)
+        except HostError as error:
+            refusal = error
+    try:
+        sensor = FanotifySensor(host)
+    except HostError as error:
+        if refusal is None:
+            raise
+        raise HostError(f"no sensor can run. eBPF: {refusal}. fanotify: {error}") from None
+    if refusal is not None:
+        log.warning("watching by fanotify, for eBPF can't run: %s", refusal)
+    if sensor.without:
+        log.warning("there will be no container_start: %s", sensor.without)
+    return sensor
 
 
 async def snapshot(settings: Settings) -> list[ContainerEvent]:

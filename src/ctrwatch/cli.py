@@ -13,15 +13,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ctrwatch.errors import CtrwatchError
 
+if TYPE_CHECKING:
+    from ctrwatch.config import SensorName
+
 __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
+_SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
 _EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
 
 
@@ -74,7 +78,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
             "sockets",
             multiple=True,
             metavar="KIND=PATH",
-            help="A daemon's socket in an unusual place: docker=PATH or containerd=PATH.",
+            help="A daemon's socket in an unusual place. KIND: docker, containerd, cri.",
         ),
     )
     for option in reversed(options):
@@ -110,7 +114,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option(
     "--sensor",
-    type=click.Choice(("auto", "ebpf")),
+    type=click.Choice(_SENSORS),
     default="auto",
     show_default=True,
     help="How to hear of cgroups.",
@@ -123,7 +127,7 @@ def events(
     record: Path | None,
     raw: bool,
     no_existing: bool,
-    sensor: str,
+    sensor: SensorName,
     wait: float,
     sockets: Sequence[str],
 ) -> None:
@@ -145,7 +149,7 @@ def events(
         existing=not no_existing,
         raw=raw,
         record=record,
-        sensor="ebpf" if sensor == "ebpf" else "auto",
+        sensor=sensor,
         sockets=_by_kind(sockets),
     )
     sys.exit(asyncio.run(run(settings, format_, output)))
@@ -251,16 +255,12 @@ def schema() -> None:
 
 
 def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:
+    from ctrwatch.config import SOCKET_KINDS, refuse_socket
+
     by_kind: dict[str, list[str]] = {}
     for given in sockets:
         kind, equals, path = given.partition("=")
-        if kind not in ("docker", "containerd") or not equals or not path.startswith("/"):
-            _refuse(f"--socket {given}: give docker=/path/to/socket or containerd=/path/to/socket")
+        if kind not in SOCKET_KINDS or not equals or not path.startswith("/"):
+            refuse_socket(given)
         by_kind.setdefault(kind, []).append(path)
     return by_kind
-
-
-def _refuse(message: str) -> NoReturn:
-    from ctrwatch.errors import InputError
-
-    raise InputError(message)

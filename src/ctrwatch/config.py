@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal, NoReturn
 
 import msgspec
 
 from ctrwatch.errors import InputError
 
-__all__ = ("Settings",)
+__all__ = ("SOCKET_KINDS", "Settings", "refuse_socket")
 
-SensorName = Literal["auto", "ebpf"]
+SOCKET_KINDS: Final = ("docker", "containerd", "cri")  # of daemons that are asked
+SensorName = Literal["auto", "ebpf", "fanotify"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     forty times what the slowest runtime measured needs. 0 tells at once and updates later.
     `existing`: also list the containers that are there already. `raw`: also give the
     kernel's own events. `record`: keep every input in this file, for `ctrwatch replay`.
-    `sockets`: daemons' sockets in unusual places, by kind (docker, containerd).
+    `sensor`: auto takes eBPF, or fanotify where that can't run.
+    `sockets`: daemons' sockets in unusual places, by kind (docker, containerd, cri).
     """
 
     wait_s: float = 2.0
@@ -36,3 +38,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 0 <= self.wait_s <= 60:
             raise InputError(f"--wait {self.wait_s:g}: give seconds from 0 to 60")
+        for kind, paths in self.sockets.items():
+            for path in (paths,) if isinstance(paths, str) else paths:
+                if kind not in SOCKET_KINDS or isinstance(paths, str) or path[:1] != "/":
+                    refuse_socket(f"{kind}={path}")
+
+
+def refuse_socket(given: str) -> NoReturn:
+    """Raise InputError for a socket that is not given as KIND=/PATH."""
+    ways = (f"{kind}=/path/to/socket" for kind in SOCKET_KINDS)
+    raise InputError(f"--socket {given}: give {' or '.join(ways)}")

@@ -89,6 +89,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     mnt_ns: int = 0
     pid_ns: int = 0
     cpu: int = 0
+    only_pid: bool = False  # it had ended (fanotify): uid is the cgroup's owner's, -1 unknown
 
 
 class RawEvent(msgspec.Struct, frozen=True, kw_only=True, tag="raw"):
@@ -118,12 +119,16 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
 
     oci_runtime: str = ""  # runc, crun: the program that made the cgroup
     bundle: str = ""  # directory of config.json
+    root: str = (
+        ""  # /proc/PID/root: the paths here are those of a process in another root; "": of ours
+    )
     namespace: str = ""  # containerd's
-    containerd: str = ""  # socket of the containerd that has it
+    containerd: str = ""  # socket of the containerd that has it, as this process reaches it
     docker_root: str = ""  # dockerd's data root
     graph_root: str = ""  # containers/storage's
     sandbox_id: str = ""  # the pod's sandbox
     image_ref: str = ""  # the image's name as the runtime's own records have it
+    digests: tuple[str, ...] = ()  # registry digests of the image, the best guess first
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
@@ -134,6 +139,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     paths: tuple[tuple[CgroupKey, str], ...]  # its directories, unified hierarchy first
     identity: Identity | None  # what the path proves; None: evidence named it
     leads: Leads
+    uid: int = 0  # to whom its cgroup belongs
     init_pid: int | None = None
     init_start_ns: int | None = None  # CLOCK_BOOTTIME
 
@@ -153,6 +159,7 @@ class Missing(StrEnum):
     NO_REGISTRY_DIGEST = "no_registry_digest"  # built or loaded here, never pulled or pushed
     NO_IMAGE = "no_image"  # made from a root file system, not from an image
     HAS_NONE = "has_none"  # this kind of container has no such thing
+    NOT_RECORDED = "not_recorded"  # its runtime keeps no record of it
     BEFORE_US = "before_us"  # it happened before ctrwatch was there
 
     DEADLINE = "deadline"  # the answer had not come when the event had to leave
@@ -167,6 +174,7 @@ FINAL: Final = frozenset(
         Missing.NO_REGISTRY_DIGEST,
         Missing.NO_IMAGE,
         Missing.HAS_NONE,
+        Missing.NOT_RECORDED,
         Missing.BEFORE_US,
     }
 )
@@ -218,6 +226,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     What one source says of one container. `None`: it does not say.
 
     `absent` names fields of which the source knows that there is nothing to know.
+    `corrects` are fields of which it knows better than who spoke before it.
     """
 
     runtime: Runtime | None = None
@@ -238,6 +247,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     init_pid: int | None = None
     leads: Leads = Leads()
     absent: dict[str, Missing] = {}
+    corrects: tuple[str, ...] = ()
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,6 +256,7 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     container_id: ContainerId
     cgroup: CgroupKey
     cgroup_path: str
+    uid: int  # the user whose container it is: only what belongs to him speaks of it
     creator: Task | None  # None: it was there before us
     init: Task | None  # the first task that entered
     facts: Facts
@@ -259,10 +270,15 @@ class NotFound(msgspec.Struct, frozen=True, tag="not_found"):
     """The source answered: it does not know this container."""
 
 
-class Unavailable(msgspec.Struct, frozen=True, tag="unavailable"):
-    """No answer, and in one sentence why."""
+class Unavailable(msgspec.Struct, frozen=True, tag="unavailable", omit_defaults=True):
+    """
+    No answer, and in one sentence why.
+
+    `away`: the daemon that knows does not answer. Asking again is no use before `Back` says so.
+    """
 
     why: str
+    away: bool = False
 
 
 Answer = Found | NotFound | Unavailable

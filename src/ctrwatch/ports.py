@@ -12,6 +12,7 @@ class Sensor(Protocol):
     """Hears of cgroups. Batches are in the kernel's order; an empty one is never sent."""
 
     name: str
+    without: str  # why it can't tell of first instructions; "": it does
 
     def batches(self) -> AsyncIterator[Sequence[RawEvent]]: ...
 

@@ -1,5 +1,7 @@
 """Daemons on unix sockets: honest ones that play recorded answers, and every kind of bad one."""
 
+from __future__ import annotations
+
 import asyncio
 import base64
 import json
@@ -8,11 +10,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.encoding.base import CodecBase
 from grpclib.exceptions import GRPCError
 from grpclib.server import Server, Stream
 
+from ctrwatch.evidence.api import cri_pb2 as cri
 from tests.contract.data import DATA
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -70,11 +75,11 @@ def says(data: bytes) -> Behaviour:
 
 
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """50 MB of an honest-looking answer."""
+    """An honest-looking answer without an end."""
     await reader.read(1)
-    writer.write(_head(50 << 20) + b"[")
-    for _ in range(50):
-        writer.write(b" " * (1 << 20))
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
         await writer.drain()
 
 
@@ -115,6 +120,7 @@ BAD: dict[str, Behaviour] = {
     "chunk that is none": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
     "endless header": says(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000),
     "endless": endless,
+    "fifty megabytes": says(_head(50 << 20) + b"["),
     "http/2 settings only": says(_SETTINGS),
     "http/2 goaway": says(_SETTINGS + bytes.fromhex("0000080700000000000000000000000002")),
     "http/2 reset": says(_SETTINGS + bytes.fromhex("00000403000000000100000002")),
@@ -163,6 +169,9 @@ class _Raw(CodecBase):
         return data
 
 
+CONTENT_INFO = "/containerd.services.content.v1.Content/Info"
+
+
 class Recorded:
     """containerd, from answers.json; what was not recorded is NOT_FOUND."""
 
@@ -177,7 +186,7 @@ class Recorded:
         self.asked: list[str] = []
 
     def __mapping__(self) -> dict[str, Handler]:
-        methods = {method for _, method, _ in self.answers}
+        methods = {method for _, method, _ in self.answers} | {CONTENT_INFO}
         return {method: self._handler(method) for method in methods}
 
     def _handler(self, method: str) -> Handler:
@@ -191,13 +200,92 @@ class Recorded:
             for answer in answers:
                 await stream.send_message(answer)
 
-        stream = Cardinality.UNARY_STREAM if "Content" in method else Cardinality.UNARY_UNARY
+        stream = Cardinality.UNARY_STREAM if method.endswith("/Read") else Cardinality.UNARY_UNARY
         return Handler(handle, stream, bytes, bytes)
 
 
+class Huge:
+    """50 MB, whatever is asked."""
+
+    def __mapping__(self) -> dict[str, Handler]:
+        async def handle(stream: Stream[bytes, bytes]) -> None:
+            await stream.recv_message()
+            await stream.send_message(bytes(50 << 20))
+
+        methods = (
+            "/containerd.services.namespaces.v1.Namespaces/List",
+            "/runtime.v1.RuntimeService/ListContainers",
+        )
+        return {
+            method: Handler(handle, Cardinality.UNARY_UNARY, bytes, bytes) for method in methods
+        }
+
+
+class RecordedCri:
+    """CRI-O 1.37, from what a real one answered (tests/data/crio); one container, one pod."""
+
+    def __init__(self) -> None:
+        self.containers = _crio("list_containers.json")["containers"]
+        self.images = _crio("list_images.json")["images"]
+        sandbox = _crio("sandbox_status.json")["status"]
+        self.sandboxes = [{key: sandbox[key] for key in ("id", "metadata", "created_at", "labels")}]
+        self.name = _crio("version.json")["runtime_name"]
+        self.asked: list[str] = []
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            "/runtime.v1.RuntimeService/Version": self._handler(
+                cri.VersionRequest, lambda _: (cri.VersionResponse(), {"runtime_name": self.name})
+            ),
+            "/runtime.v1.RuntimeService/ListContainers": self._handler(
+                cri.ListContainersRequest,
+                lambda request: (
+                    cri.ListContainersResponse(),
+                    {"containers": _of(self.containers, request.filter.id)},
+                ),
+            ),
+            "/runtime.v1.RuntimeService/ListPodSandbox": self._handler(
+                cri.ListPodSandboxRequest,
+                lambda request: (
+                    cri.ListPodSandboxResponse(),
+                    {"items": _of(self.sandboxes, request.filter.id)},
+                ),
+            ),
+            "/runtime.v1.ImageService/ImageStatus": self._handler(
+                cri.ImageStatusRequest,
+                lambda request: (cri.ImageStatusResponse(), self._image(request.image.image)),
+            ),
+        }
+
+    def _image(self, name: str) -> dict[str, Any]:
+        for image in self.images:
+            if name in (image["id"], *image["repo_tags"], *image["repo_digests"]):
+                return {"image": image}
+        return {}
+
+    def _handler(self, kind: Any, answer: Callable[[Any], tuple[Message, Any]]) -> Handler:
+        async def handle(stream: Stream[bytes, bytes]) -> None:
+            request = kind.FromString(await stream.recv_message())
+            self.asked.append(kind.DESCRIPTOR.name)
+            message, said = answer(request)
+            ParseDict(said, message, ignore_unknown_fields=True)
+            await stream.send_message(message.SerializeToString())
+
+        return Handler(handle, Cardinality.UNARY_UNARY, bytes, bytes)
+
+
+def _crio(name: str) -> Any:
+    return json.loads((DATA / "crio" / name).read_text())
+
+
+def _of(records: list[Any], beginning: str) -> list[Any]:
+    """As CRI-O's filter takes an id: its beginning is enough."""
+    return [each for each in records if each["id"].startswith(beginning)]
+
+
 @asynccontextmanager
-async def containerd(socket: Path, recorded: Recorded) -> AsyncIterator[None]:
-    server = Server([recorded], codec=_Raw())
+async def serving(socket: Path, daemon: Recorded | RecordedCri | Huge) -> AsyncIterator[None]:
+    server = Server([daemon], codec=_Raw())
     await server.start(path=str(socket))
     try:
         yield

@@ -17,12 +17,16 @@ TASKS = "run/containerd/io.containerd.runtime.v2.task"
 STORAGE = "run/containers/storage/overlay-containers"
 
 
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="a daemon's bundle is root's")
+
+
 def put(directory: Path, recorded: str) -> Leads:
     directory.mkdir(parents=True, exist_ok=True)
     shutil.copy(DATA / recorded, directory / "config.json")
     return Leads(bundle=str(directory), oci_runtime="runc")
 
 
+@as_root
 async def test_docker_leads_to_its_data_root(readers: Readers, tmp_path: Path) -> None:
     container_id = ids("docker")["by-name"]
     leads = put(tmp_path / TASKS / "moby" / container_id, "docker/bundle.json")
@@ -38,12 +42,13 @@ async def test_docker_in_docker_has_its_data_root_in_there(
     readers: Readers, tmp_path: Path
 ) -> None:
     container_id = ids("docker")["by-name"]
-    elsewhere = tmp_path / "proc/123/root"
-    leads = put(elsewhere / TASKS / "moby" / container_id, "docker/bundle.json")
+    put(tmp_path / TASKS / "moby" / container_id, "docker/bundle.json")
+    leads = Leads(root=str(tmp_path), bundle=f"/{TASKS}/moby/{container_id}")
     facts = found(await Bundle(readers).ask(subject(container_id, leads)))
-    assert facts.leads.docker_root == f"{elsewhere}/var/lib/docker"
+    assert facts.leads.docker_root == "/var/lib/docker"
 
 
+@as_root
 @pytest.mark.parametrize("kind", ["sandbox", "container"])
 async def test_cri_of_containerd(readers: Readers, tmp_path: Path, kind: str) -> None:
     known = ids("containerd")
@@ -60,6 +65,7 @@ async def test_cri_of_containerd(readers: Readers, tmp_path: Path, kind: str) ->
     assert "CAP_CHOWN" in facts.security.capabilities
 
 
+@as_root
 async def test_crio_container_finds_its_pod_in_the_sandboxs_bundle(
     readers: Readers, tmp_path: Path
 ) -> None:
@@ -87,6 +93,16 @@ async def test_podman_leads_to_its_storage(readers: Readers, tmp_path: Path) -> 
 @pytest.mark.parametrize("bundle", ["", "/none/such"])
 async def test_no_bundle_is_not_found(readers: Readers, bundle: str) -> None:
     assert is_not_found(await Bundle(readers).ask(subject("web", Leads(bundle=bundle))))
+
+
+@pytest.mark.parametrize("owner", [os.getuid() + 1, -1], ids=["another", "nobody-knows"])
+async def test_bundle_of_another_user_says_nothing(
+    readers: Readers, tmp_path: Path, owner: int
+) -> None:
+    leads = put(tmp_path / TASKS / "default/web", "docker/bundle.json")
+    refusal = why(await Bundle(readers).ask(subject("web", leads, uid=owner)))
+    assert f"it belongs to uid {os.getuid()}, the container to {owner}" in refusal
+    assert "sleep" not in refusal
 
 
 def write_nothing(path: Path) -> None:

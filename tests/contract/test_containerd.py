@@ -16,21 +16,20 @@ from ctrwatch.evidence.containerd import Containerd
 from ctrwatch.evidence.discover import Sockets
 from ctrwatch.evidence.files import Readers
 from ctrwatch.model import Facts, Leads, Missing, Runtime
-from tests.contract.daemons import Recorded, containerd
+from tests.contract.daemons import Recorded, serving
 from tests.contract.data import found, ids, is_not_found, subject, why
 
 IDS = ids("containerd")
 APP = "docker.io/library/app:1"
 APP_DIGEST = "sha256:afdab2ce6598677e77d1f353ff75b1acc3921301628c7934f79aaf0a3f74fa6f"
 APP_ID = "sha256:4aeeaa4100280ac036fd9bbc3b0380507450417d71c75f5c79159295a4d8400c"
-CRI_ID = "sha256:2848ff5fb609e46710b01f521d260c4eacbe429469a29076f5364ee05ce9c325"
 GET = "/containerd.services.containers.v1.Containers/Get"
 
 
 @pytest.fixture
 async def daemon(socket: Path) -> AsyncIterator[Recorded]:
     recorded = Recorded()
-    async with containerd(socket, recorded):
+    async with serving(socket, recorded):
         yield recorded
 
 
@@ -80,28 +79,6 @@ async def test_pod_of_the_cri(source: Containerd, daemon: Recorded) -> None:
     assert (sandbox.sandbox, sandbox.pod_name) == (True, "web2")
 
 
-async def test_image_named_by_its_id_gets_its_name_back(
-    source: Containerd, daemon: Recorded
-) -> None:
-    """The kubelet asks the CRI for an image by config digest."""
-    daemon.answers["k8s.io", GET, GetContainerRequest(id="f" * 64).SerializeToString()] = [
-        GetContainerResponse(container=Container(id="f" * 64, image=CRI_ID)).SerializeToString()
-    ]
-    facts = found(await source.ask(subject("f" * 64)))
-    assert (facts.image, facts.image_id) == ("docker.io/library/cri:1", CRI_ID)
-    assert facts.image_digest
-
-
-async def test_image_that_was_removed(source: Containerd, daemon: Recorded) -> None:
-    daemon.answers["demo", GET, GetContainerRequest(id="x").SerializeToString()] = [
-        GetContainerResponse(container=Container(id="x", image="gone:1")).SerializeToString()
-    ]
-    facts = found(await source.ask(subject("x")))
-    assert facts.image == "docker.io/library/gone:1"
-    assert facts.image_digest is None
-    assert "container_image_digest" not in facts.absent
-
-
 async def test_dockers_containers_are_left_to_docker(
     source: Containerd, daemon: Recorded, socket: Path
 ) -> None:
@@ -132,7 +109,7 @@ async def test_unknown_id(source: Containerd, daemon: Recorded, name: str) -> No
 
 async def test_prepares_only_where_there_is_a_containerd(readers: Readers, socket: Path) -> None:
     await Containerd(readers, Sockets({"containerd": [str(socket)]}, ())).prepare()
-    async with containerd(socket, Recorded()):
+    async with serving(socket, Recorded()):
         await Containerd(readers, Sockets({"containerd": [str(socket)]}, ())).prepare()
 
 
@@ -154,6 +131,6 @@ async def test_error_of_the_daemon_is_said(source: Containerd, socket: Path) -> 
 
             return {GET: Handler(fail, Cardinality.UNARY_UNARY, bytes, bytes)}
 
-    async with containerd(socket, Failing()):
+    async with serving(socket, Failing()):
         answer = await source.ask(subject("x", lead(socket)))
     assert why(answer) == f"containerd: {socket}: INTERNAL: bolt: database not open"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctrwatch.evidence.discover import PLACES, Place, Sockets
+from ctrwatch.evidence.discover import PLACES, Place, Sockets, speaks_for
 
 
 def bind(path: Path) -> Path:
@@ -51,7 +51,25 @@ def test_socket_of_a_user_is_the_users(socket: Path) -> None:
     (base / str(uid + 2)).mkdir()
     (base / str(uid + 2) / "docker.sock").symlink_to(base / str(uid) / "docker.sock")
     sockets = Sockets({}, (Place("docker", f"{base}/*/docker.sock", "test"),))
-    assert sockets.present("docker") == [f"{base}/{uid}/docker.sock"]
+    own = [f"{base}/{uid}/docker.sock"]
+    assert sockets.present("docker") == sockets.present("docker", uid) == own
+    assert sockets.present("docker", uid + 3) == [], "it does not speak of another's container"
+
+
+def test_nobodys_daemon_speaks_of_another_users_container(socket: Path) -> None:
+    bind(socket)
+    uid = os.getuid()
+    sockets = Sockets({}, (Place("docker", str(socket), "test"),))
+
+    assert sockets.present("docker", uid) == [str(socket)]
+    assert sockets.present("docker", uid + 1) == []
+    assert speaks_for(str(socket), uid)
+    assert not speaks_for(str(socket), uid + 1)
+
+
+def test_a_given_socket_speaks_of_all_that_is_roots(socket: Path) -> None:
+    bind(socket)
+    assert Sockets({"docker": [str(socket)]}, ()).present("docker", 0) == [str(socket)]
 
 
 def test_every_place_is_absolute_and_named_once() -> None:

@@ -73,6 +73,12 @@ async def test_what_is_no_id_is_never_part_of_a_path(readers: Readers, name: str
     assert is_not_found(await DockerFiles(readers, [str(ROOT)]).ask(subject(name)))
 
 
+async def test_records_of_another_user_are_not_there(readers: Readers) -> None:
+    """A user's cgroup may be named like a container of root's Docker."""
+    source = DockerFiles(readers, [str(ROOT)])
+    assert is_not_found(await source.ask(subject(IDS["by-name"], uid=os.getuid() + 1)))
+
+
 async def test_pod_of_cri_dockerd(readers: Readers, root: Path) -> None:
     record = json.loads(config(root).read_text())
     record["Name"] = "/k8s_app_web_prod_3f1c0e6a_0"
@@ -208,3 +214,17 @@ def test_of_several_digests_that_of_the_named_repository_is_taken() -> None:
     one, two = f"a.example/x@sha256:{'1' * 64}", f"b.example/x@sha256:{'2' * 64}"
     for named, digest in (("a.example/x:1", "1"), ("b.example/x:1", "2"), ("c.example/x:1", "1")):
         assert image_facts(named, IMAGE_ID, [two, one]).image_digest == "sha256:" + digest * 64
+
+
+def test_the_digest_that_was_asked_for_is_the_one() -> None:
+    one, two = f"a.example/x@sha256:{'1' * 64}", f"a.example/x@sha256:{'2' * 64}"
+    for named in (two, f"a.example/x:1@sha256:{'2' * 64}"):
+        facts = image_facts(named, IMAGE_ID, [one, two])
+        assert facts.image_digest == "sha256:" + "2" * 64
+        assert facts.leads.digests == ("sha256:" + "2" * 64,)
+
+
+def test_which_of_several_digests_a_tag_stands_for_is_left_open() -> None:
+    digests = [f"a.example/x@sha256:{digit * 64}" for digit in "31"]
+    facts = image_facts("a.example/x:1", IMAGE_ID, [*digests, f"b.example/x@sha256:{'0' * 64}"])
+    assert facts.leads.digests == ("sha256:" + "1" * 64, "sha256:" + "3" * 64)

@@ -10,13 +10,18 @@ import os
 import socket as socket_module
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from ctrwatch.evidence import asking
+from ctrwatch.evidence.asking import nobody
 from ctrwatch.evidence.containerd import Containerd
-from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.cri import Cri
+from ctrwatch.evidence.discover import Kind, Sockets
 from ctrwatch.evidence.engine import DockerEngine
 from ctrwatch.evidence.files import Readers
 from ctrwatch.model import Found, Leads, NotFound, Unavailable
@@ -25,21 +30,43 @@ from tests.contract.daemons import (
     BAD,
     SILENT,
     Behaviour,
+    Huge,
     Recorded,
-    containerd,
+    RecordedCri,
     docker,
     listening,
     says,
+    serving,
 )
 from tests.contract.data import DATA, found, ids, is_not_found, subject, why
 
-Make = Callable[[Readers, Path], Source]
+
+class Make(Protocol):
+    def __call__(
+        self, readers: Readers, *sockets: Path, back: Callable[[str], None] = nobody
+    ) -> Source: ...
+
+
+def at(kind: Kind, sockets: tuple[Path, ...]) -> Sockets:
+    return Sockets({kind: [str(each) for each in sockets]}, ())
+
 
 SOURCES: dict[str, Make] = {
-    "docker": lambda _, socket: DockerEngine(Sockets({"docker": [str(socket)]}, ())),
-    "containerd": lambda readers, socket: Containerd(
-        readers, Sockets({"containerd": [str(socket)]}, ())
+    "docker": lambda _, *sockets, back=nobody: DockerEngine(at("docker", sockets), back),
+    "containerd": lambda readers, *sockets, back=nobody: Containerd(
+        readers, at("containerd", sockets), back
     ),
+    "cri": lambda readers, *sockets, back=nobody: Cri(readers, at("cri", sockets), back),
+}
+ENGINE = {
+    "/_ping": b"OK",
+    "/containers/json": (DATA / "docker/engine/containers.json").read_bytes(),
+    "/images/": (DATA / "docker/engine/image.json").read_bytes(),
+}
+HONEST: dict[str, tuple[str, Callable[[Path], AbstractAsyncContextManager[None]]]] = {
+    "docker": (ids("docker")["by-registry"], lambda socket: listening(socket, docker(ENGINE))),
+    "containerd": (ids("containerd")["ctr"], lambda socket: serving(socket, Recorded())),
+    "cri": (RecordedCri().containers[0]["id"], lambda socket: serving(socket, RecordedCri())),
 }
 ID = "ab" * 32
 
@@ -93,25 +120,47 @@ async def test_socket_nobody_listens_at_is_unavailable(
     assert "refused" in why(await make(readers, socket).ask(subject(ID))).lower()
 
 
+async def test_daemon_that_is_slow_is_away_at_its_deadline(
+    make: Make, socket: Path, readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make(readers, socket)
+    async with listening(socket, BAD["closes early"]):
+        await source.ask(subject(ID))  # loads what is loaded once
+    os.unlink(socket)
+    await source.close()
+    monkeypatch.setattr(asking, "ANSWER_S", 0.05)
+    for behaviour in SILENT.values():
+        source = make(Readers(), socket)
+        async with listening(socket, behaviour), asyncio.timeout(5):
+            answer = await source.ask(subject(ID))
+        assert answer == Unavailable(f"{source.name}: {socket}: no answer in 0.05 s", away=True)
+        await source.close()
+
+
 async def test_daemon_that_hangs_does_not_hide_one_that_knows(
     make: Make, socket: Path, readers: Readers
 ) -> None:
-    name = make(readers, socket).name
     dead = socket.with_name("dead.sock")
-    sockets = Sockets({name: [str(dead), str(socket)]}, ())
-    source = DockerEngine(sockets) if name == "docker" else Containerd(readers, sockets)
-    answers = {
-        "/containers/json": (DATA / "docker/engine/containers.json").read_bytes(),
-        "/images/": (DATA / "docker/engine/image.json").read_bytes(),
-    }
-    known = ids("docker")["by-registry"] if name == "docker" else ids("containerd")["ctr"]
-    async with listening(dead, SILENT["hangs"]), asyncio.timeout(20):
-        if name == "docker":
-            async with listening(socket, docker(answers)):
-                assert found(await source.ask(subject(known))).name == "by-registry"
-        else:
-            async with containerd(socket, Recorded()):
-                assert found(await source.ask(subject(known))).image == "docker.io/library/app:1"
+    source = make(readers, dead, socket)
+    known, honest = HONEST[source.name]
+    async with listening(dead, SILENT["hangs"]), asyncio.timeout(20), honest(socket):
+        assert found(await source.ask(subject(known))).image
+    await source.close()
+
+
+async def test_restarted_daemon_is_asked_again(make: Make, socket: Path, readers: Readers) -> None:
+    """Stale socket file, then a new daemon at a new socket; who waits is told by name."""
+    with socket_module.socket(socket_module.AF_UNIX) as left_behind:
+        left_behind.bind(str(socket))
+    back: asyncio.Queue[str] = asyncio.Queue()
+    source = make(readers, socket, back=back.put_nowait)
+    known, honest = HONEST[source.name]
+    assert "refused" in why(await source.ask(subject(known))).lower()
+    os.unlink(socket)
+    async with honest(socket), asyncio.timeout(10):
+        assert await back.get() == source.name
+        assert found(await source.ask(subject(known))).image
+    await source.close()
 
 
 async def test_lead_to_a_socket_that_is_no_socket(
@@ -142,8 +191,12 @@ def test_any_bytes_give_an_answer(
 async def test_answer_that_is_too_large_is_given_up_quickly(
     make: Make, socket: Path, readers: Readers
 ) -> None:
-    async with listening(socket, BAD["endless"]):
+    """It is one question's matter: the next one may be answered."""
+    source = make(readers, socket)
+    huge = listening(socket, BAD["endless"]) if source.name == "docker" else serving(socket, Huge())
+    async with huge:
         began = time.monotonic()
-        answer = await make(readers, socket).ask(subject(ID))
-        assert why(answer)
+        answers = await asyncio.gather(*(source.ask(subject(ID)) for _ in range(3)))
+        assert all("larger than" in why(answer) for answer in answers), answers
         assert time.monotonic() - began < 5
+    await source.close()

@@ -1,17 +1,20 @@
 """The source "podman.files" against what a real Podman wrote, and against a broken storage."""
 
 import os
+import pwd
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ctrwatch.evidence import bolt
+from ctrwatch.evidence import bolt, libpod
 from ctrwatch.evidence.files import Readers
 from ctrwatch.evidence.podman import PodmanFiles
-from ctrwatch.model import Leads, Missing, Runtime
+from ctrwatch.evidence.storage import Storages
+from ctrwatch.model import Answer, Found, Leads, Missing, Runtime
 from tests.contract.data import DATA, found, ids, is_not_found, subject, why
 
 ROOT = DATA / "podman/root"
@@ -26,6 +29,11 @@ NOT_IN_POD = dict.fromkeys(("pod_name", "pod_namespace", "pod_uid"), Missing.NOT
 def root(tmp_path: Path) -> Path:
     """A graph root to break."""
     return Path(shutil.copytree(ROOT, tmp_path / "storage"))
+
+
+async def ask(readers: Readers, root: Path, container_id: str) -> Answer:
+    leads = Leads(graph_root=str(root))
+    return await PodmanFiles(readers).ask(subject(container_id, leads))
 
 
 def document(bucket: bytes, key: str) -> bytes:
@@ -66,7 +74,7 @@ def any_database(request: pytest.FixtureRequest, root: Path) -> Path:
 
 
 async def test_container(readers: Readers, any_database: Path) -> None:
-    facts = found(await PodmanFiles(readers, [str(any_database)]).ask(subject(IDS["pd-one"])))
+    facts = found(await ask(readers, any_database, IDS["pd-one"]))
     assert facts.runtime is Runtime.PODMAN
     assert (facts.name, facts.image) == ("pd-one", "docker.io/library/app:1")
     assert (facts.image_digest, facts.digest_kind) == (DIGEST, "manifest")
@@ -79,32 +87,31 @@ async def test_container(readers: Readers, any_database: Path) -> None:
 
 
 async def test_pod_and_its_infra_container(readers: Readers, any_database: Path) -> None:
-    source = PodmanFiles(readers, [str(any_database)])
-    member = found(await source.ask(subject(IDS["pd-in-pod"])))
+    member = found(await ask(readers, any_database, IDS["pd-in-pod"]))
     assert (member.pod_name, member.pod_uid, member.sandbox) == ("mypod2", POD, False)
     assert member.absent == {"pod_namespace": Missing.HAS_NONE}
-    infra = found(await source.ask(subject(IDS["infra"])))
+    infra = found(await ask(readers, any_database, IDS["infra"]))
     assert (infra.pod_name, infra.pod_uid, infra.sandbox) == ("mypod", INFRAS_POD, True)
 
 
 async def test_root_file_system_has_no_image(readers: Readers, any_database: Path) -> None:
-    facts = found(await PodmanFiles(readers, [str(any_database)]).ask(subject(IDS["pd-rootfs"])))
+    facts = found(await ask(readers, any_database, IDS["pd-rootfs"]))
     no_image = dict.fromkeys(("container_image", "container_image_digest"), Missing.NO_IMAGE)
     assert facts.absent == {**NOT_IN_POD, **no_image}
 
 
 async def test_unknown_container(readers: Readers, any_database: Path, tmp_path: Path) -> None:
     for root in (any_database, tmp_path / "none"):
-        assert is_not_found(await PodmanFiles(readers, [str(root)]).ask(subject("f" * 64)))
+        assert is_not_found(await ask(readers, root, "f" * 64))
 
 
 async def test_what_is_no_id_is_not_podmans(readers: Readers) -> None:
-    assert is_not_found(await PodmanFiles(readers, [str(ROOT)]).ask(subject("../" + "f" * 64)))
+    assert is_not_found(await ask(readers, ROOT, "../" + "f" * 64))
 
 
 async def test_storage_without_its_database(readers: Readers, root: Path) -> None:
     (root / "libpod/bolt_state.db").unlink()
-    facts = found(await PodmanFiles(readers, [str(root)]).ask(subject(IDS["pd-one"])))
+    facts = found(await ask(readers, root, IDS["pd-one"]))
     assert (facts.name, facts.image) == ("pd-one", "docker.io/library/app:1")
     assert facts.image_digest == DIGEST
     assert facts.runtime is None  # who uses the storage is not said
@@ -118,14 +125,13 @@ async def test_crio_container_in_the_same_storage(readers: Readers, tmp_path: Pa
     ):
         (tmp_path / place).parent.mkdir()
         shutil.copy(DATA / "crio" / recorded, tmp_path / place)
-    source = PodmanFiles(readers, [str(tmp_path)])
     sandbox_id = "e4c33e5cd03cf9c72346da7d6cb6b5d6505a1d2281c192e71e3be26bdc9acc49"
     container_id = "a11b7284bf8a76d1bdecd52c7ebc515086de3f827cd127620bc973fde4f0cb2a"
-    facts = found(await source.ask(subject(container_id)))
+    facts = found(await ask(readers, tmp_path, container_id))
     assert (facts.runtime, facts.name, facts.sandbox) == (Runtime.CRIO, "app", False)
     assert facts.leads.sandbox_id == sandbox_id
     assert facts.image_digest
-    sandbox = found(await source.ask(subject(sandbox_id)))
+    sandbox = found(await ask(readers, tmp_path, sandbox_id))
     assert (sandbox.sandbox, sandbox.pod_namespace) == (True, "prod")
 
 
@@ -133,10 +139,9 @@ async def test_database_that_is_being_written_is_unavailable(readers: Readers, r
     path = to_sqlite(root, "db.sql")
     journal = path.with_name("db.sql-journal")
     journal.touch()
-    source = PodmanFiles(readers, [str(root)])
-    assert "it is being written" in why(await source.ask(subject(IDS["pd-one"])))
+    assert "it is being written" in why(await ask(readers, root, IDS["pd-one"]))
     journal.unlink()
-    assert found(await source.ask(subject(IDS["pd-one"]))).name == "pd-one"
+    assert found(await ask(readers, root, IDS["pd-one"])).name == "pd-one"
 
 
 async def test_reading_takes_no_lock_and_leaves_no_file(readers: Readers, root: Path) -> None:
@@ -144,10 +149,161 @@ async def test_reading_takes_no_lock_and_leaves_no_file(readers: Readers, root: 
     before = sorted(os.listdir(root))
     with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as podman:
         podman.execute("BEGIN EXCLUSIVE")
-        answer = await PodmanFiles(readers, [str(root)]).ask(subject(IDS["pd-one"]))
+        answer = await ask(readers, root, IDS["pd-one"])
         assert found(answer).name == "pd-one"
         podman.execute("COMMIT")
     assert sorted(os.listdir(root)) == before
+
+
+async def test_a_transaction_that_comes_between_is_seen(
+    readers: Readers, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its journal is gone before and after; SQLite's own counter of transactions tells."""
+    path, query, written = to_sqlite(root, "db.sql"), libpod._query, 0
+
+    def write_and_query(*arguments: Any) -> libpod.Record | None:
+        nonlocal written
+        written += 1
+        times = path.stat()
+        with closing(sqlite3.connect(path)) as podman, podman:
+            podman.execute("UPDATE ContainerConfig SET PodID = ?", (str(written),))
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # a clock tick is 4 ms
+        return query(*arguments)
+
+    monkeypatch.setattr(libpod, "_query", write_and_query)
+    answer = await ask(readers, root, IDS["pd-one"])
+    assert "it was written while it was read" in why(answer)
+    assert written == libpod._TRIES
+    monkeypatch.undo()
+    assert found(await ask(readers, root, IDS["pd-one"])).name == "pd-one"
+
+
+async def test_storage_of_another_user_says_nothing(readers: Readers, any_database: Path) -> None:
+    leads = Leads(graph_root=str(any_database))
+    answer = await PodmanFiles(readers).ask(subject(IDS["pd-one"], leads, uid=os.getuid() + 1))
+    assert "it belongs to uid" in why(answer)
+
+
+# --- storage.conf ---------------------------------------------------------------------
+
+
+class Host:
+    """Its configuration, and a home of whoever runs the tests, in a root of their own."""
+
+    def __init__(self, root: Path, readers: Readers) -> None:
+        self.root = root
+        self.home = root / pwd.getpwuid(os.getuid()).pw_dir[1:]
+        self.source = PodmanFiles(readers, Storages(readers, system=("/etc", "/usr")))
+
+    def system(self, text: str, directory: str = "etc") -> None:
+        (self.root / directory).mkdir()
+        (self.root / directory / "storage.conf").write_text(text)
+
+    def user(self, text: str) -> None:
+        (self.home / ".config/containers").mkdir(parents=True)
+        (self.home / ".config/containers/storage.conf").write_text(text)
+
+    def store(self, place: str) -> Path:
+        return Path(shutil.copytree(ROOT, self.root / place))
+
+    async def name(self) -> str | None:
+        answer = await self.source.ask(subject(IDS["pd-one"], Leads(root=str(self.root))))
+        return answer.facts.name if isinstance(answer, Found) else None
+
+
+@pytest.fixture
+def host(tmp_path: Path, readers: Readers) -> Host:
+    return Host(tmp_path, readers)
+
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root's storage.conf says that")
+as_user = pytest.mark.skipif(os.getuid() == 0, reason="only a user has one of his own")
+
+
+@as_root
+@pytest.mark.parametrize("directory", ["etc", "usr"])
+async def test_root_s_graph_root(host: Host, directory: str) -> None:
+    host.system('[storage]\ngraphroot = "/data/storage"\n', directory)
+    host.store("data/storage")
+    assert await host.name() == "pd-one"
+
+
+@as_root
+async def test_the_administrators_file_replaces_the_distributions(host: Host) -> None:
+    host.system('[storage]\ngraphroot = "/data/storage"\n', "usr")
+    host.system("[storage]\n")
+    host.store("data/storage")
+    assert await host.name() is None
+
+
+@as_user
+async def test_users_default_is_in_his_home(host: Host) -> None:
+    host.store(str(host.home / ".local/share/containers/storage"))
+    assert await host.name() == "pd-one"
+
+
+@as_user
+async def test_users_own_graph_root(host: Host) -> None:
+    host.system('[storage]\ngraphroot = "/not/his"\nrootless_storage_path = "/not/either"\n')
+    host.user('[storage]\ngraphroot = "/data/$UID"\n')
+    host.store(f"data/{os.getuid()}")
+    assert await host.name() == "pd-one"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[storage.options]\nadditionalimagestores = ["relative", "/none", "/shared"]',
+        '[storage]\nimagestore = "/shared"',
+    ],
+    ids=["additional", "imagestore"],
+)
+@as_root
+async def test_images_of_another_store(host: Host, text: str) -> None:
+    host.system(text)
+    storage, shared = host.store("storage"), host.store("shared")
+    shutil.rmtree(storage / "overlay-images")
+    shutil.rmtree(shared / "overlay-containers")
+    leads = Leads(root=str(host.root), graph_root="/storage")
+    facts = found(await host.source.ask(subject(IDS["pd-one"], leads)))
+    assert (facts.image_digest, facts.digest_kind) == (DIGEST, "manifest")
+
+
+@pytest.mark.parametrize(
+    "text", ["[storage", "[[" * 20_000, "storage = 7", "\0", "[storage]\ngraphroot = 7"]
+)
+async def test_broken_storage_conf_is_none(host: Host, text: str) -> None:
+    host.system(text)
+    host.user(text)
+    assert await host.name() is None
+
+
+@pytest.mark.parametrize(
+    ("uid", "conf", "places"),
+    [
+        pytest.param(0, "", ["/var/lib/containers/storage"], id="root"),
+        pytest.param(0, 'graphroot = "/data"', ["/data"], id="root-elsewhere"),
+        pytest.param(
+            65534, 'rootless_storage_path = "/data/$USER-${UID}"', ["/data/nobody-65534"], id="user"
+        ),
+        pytest.param(
+            65534, 'graphroot = "/data"', ["~/.local/share/containers/storage"], id="home"
+        ),
+        pytest.param(165_536, 'graphroot = "/data"', [], id="nobodys-id"),
+    ],
+)
+@as_root
+async def test_where_containers_are_looked_for(
+    host: Host, readers: Readers, uid: int, conf: str, places: list[str]
+) -> None:
+    host.system(f"[storage]\n{conf}\n")
+    storages = Storages(readers, system=["/etc"])
+    found = await storages.of(subject("x", Leads(root=str(host.root)), uid=uid))
+    home = pwd.getpwuid(65534).pw_dir
+    assert [tree.base for tree in found.graph_roots] == [
+        place.replace("~", home) for place in places
+    ]
+    assert {tree.uid for tree in found.graph_roots} <= {uid}
 
 
 def write_nothing(path: Path) -> None:
@@ -179,9 +335,8 @@ async def test_broken_database_costs_what_only_it_knows(
     places = ("db.sql", "libpod/db.sql", "libpod/bolt_state.db")
     [path] = [any_database / place for place in places if (any_database / place).exists()]
     break_it(path)  # type: ignore[operator]
-    source = PodmanFiles(readers, [str(any_database)])
-    assert found(await source.ask(subject(IDS["pd-one"]))).name == "pd-one"
-    assert why(await source.ask(subject("f" * 64))).startswith("podman.files: ")
+    assert found(await ask(readers, any_database, IDS["pd-one"])).name == "pd-one"
+    assert why(await ask(readers, any_database, "f" * 64)).startswith("podman.files: ")
 
 
 HOSTILE = {
@@ -200,7 +355,7 @@ async def test_hostile_database_is_unavailable(
         database.execute(statement)
         if "TABLE ContainerConfig" in statement:
             database.execute("INSERT INTO ContainerConfig VALUES (?, 7)", ("f" * 64,))
-    answer = await PodmanFiles(readers, [str(tmp_path)]).ask(subject("f" * 64))
+    answer = await ask(readers, tmp_path, "f" * 64)
     assert why(answer).startswith("podman.files: ")
 
 
@@ -208,12 +363,12 @@ async def test_hostile_database_is_unavailable(
 async def test_broken_index(readers: Readers, root: Path, text: str) -> None:
     (root / "libpod/bolt_state.db").unlink()
     (root / "overlay-containers/containers.json").write_text(text)
-    answer = await PodmanFiles(readers, [str(root)]).ask(subject(IDS["pd-one"]))
+    answer = await ask(readers, root, IDS["pd-one"])
     assert is_not_found(answer) if not text else why(answer)
 
 
 async def test_broken_image_index_costs_only_the_digest(readers: Readers, root: Path) -> None:
     (root / "overlay-images/images.json").write_text("[")
-    facts = found(await PodmanFiles(readers, [str(root)]).ask(subject(IDS["pd-one"])))
+    facts = found(await ask(readers, root, IDS["pd-one"]))
     assert (facts.name, facts.image_digest) == ("pd-one", None)
     assert "container_image_digest" not in facts.absent

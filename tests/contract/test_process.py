@@ -37,6 +37,7 @@ class Proc:
         comm: str = "some (name) 3",
         inner: tuple[int, ...] = (),
         started: int = 100,
+        uid: int = 0,
     ) -> None:
         directory = self.root / str(pid)
         (directory / "ns").mkdir(parents=True)
@@ -46,7 +47,9 @@ class Proc:
         fields = ["S", str(ppid), *["0"] * 17, str(started), "0"]
         (directory / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
         numbers = "\t".join(map(str, (7 if pid == "self" else pid, *inner)))
-        (directory / "status").write_text(f"Name:\tx\nNSpid:\t{numbers}\nNSpgid:\t0\n")
+        (directory / "status").write_text(
+            f"Name:\tx\nUid:\t{uid}\t0\t0\t0\nNSpid:\t{numbers}\nNSpgid:\t0\n"
+        )
         (directory / "cwd").symlink_to(cwd)
         os.link(self.namespaces / str(mnt), directory / "ns/mnt")
 
@@ -83,6 +86,21 @@ async def test_shim_is_the_parent(creator: Creator, proc: Proc) -> None:
         containerd="/run/c.sock",
         namespace="moby",
     )
+
+
+@pytest.mark.parametrize("words", [SHIM, CONMON, RUNC])
+async def test_another_users_words_are_not_believed(
+    creator: Creator, proc: Proc, words: str
+) -> None:
+    """`sudo` leaves the container's first process to a parent that a user may call as he likes."""
+    proc.add(30, 10, "sleep 60", mnt=THEIRS, inner=(1,))
+    proc.add(10, 1, words, uid=1000, cwd=f"/run/tasks/moby/{ID}")
+    init = Task(pid=30, ppid=10)
+    there, born = Facts(init_pid=30), Task(pid=1, ppid=0, comm="systemd")
+    assert is_not_found(await creator.ask(subject(ID, uid=0, facts=there)))
+    assert is_not_found(await creator.ask(subject(ID, uid=0, creator=born, init=init)))
+    assert is_not_found(await creator.ask(subject(ID, uid=1001, creator=born, init=init)))
+    assert found(await creator.ask(subject(ID, uid=1000, creator=born, init=init))).leads.bundle
 
 
 async def test_creator_has_ended_and_the_kernel_kept_its_namespace(
@@ -127,8 +145,9 @@ async def test_another_mount_namespace_is_entered_through_a_process_of_it(
 ) -> None:
     proc.add(alive, 1, mnt=THEIRS)
     task = runc(RUNC.replace("/run/bundles", "/run/../../bundles"), mnt_ns=proc.inode(THEIRS))
-    bundle = found(await creator.ask(subject(ID, creator=task))).leads.bundle
-    assert bundle == f"{proc.root}/{alive}/root/bundles/{ID}"
+    leads = found(await creator.ask(subject(ID, creator=task))).leads
+    assert leads.bundle == f"/run/../../bundles/{ID}"  # files.py keeps it within that root
+    assert leads.root == f"{proc.root}/{alive}/root"
 
 
 async def test_another_mount_namespace_that_nobody_is_in_any_more(

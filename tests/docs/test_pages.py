@@ -133,6 +133,7 @@ def test_no_row_of_the_bounds_goes_unread() -> None:
     [
         ("design.md", r"up to (\S+) ms after the\s+first task", story._SETTLE_NS / 1e6),
         ("design.md", r"until then it waits up to (\S+) ms", story._ENTER_NS / 1e6),
+        ("design.md", r"and waits up to (\S+) ms", story._LISTED_NS / 1e6),
         ("design.md", r"under a deadline of (\S+) s\b", enrich.DEADLINE_S),
         ("design.md", r"up to (\S+) s after the birth", story._UNKNOWN_NS / 1e9),
         ("security.md", r"under a deadline of (\S+) s\b", enrich.DEADLINE_S),
@@ -151,9 +152,9 @@ def test_the_sources_stand_in_the_order_in_which_they_are_asked() -> None:
     _, _, section = PAGES["design.md"].partition("## Evidence")
     table = section.partition("\n## ")[0]
 
-    assert re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE) == [
-        step.source for step in steps.STEPS
-    ]
+    assert re.findall(r"^\| `([\w.]+)` \|", table, re.MULTILINE) == list(
+        dict.fromkeys(step.source for step in steps.STEPS)
+    )
 
 
 def test_every_module_of_the_core_has_its_place_in_the_layout() -> None:

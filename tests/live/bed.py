@@ -6,7 +6,7 @@
 
 A runtime starts when it is first asked for. Two beds, or a bed and the host's own runtimes, do not
 meet. However a bed ends, it leaves nothing behind; what a killed one left, the next one removes.
-No registry is needed: the images are made here.
+The images are made here, and need no registry; `registry` has them for who wants to pull.
 """
 
 import fcntl
@@ -19,18 +19,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from scripts.images import Image, make_image, make_rootfs
+from scripts.images import Image, make_image, make_manifest, make_rootfs
 from tests.live.daemons import BedError, start_containerd
 from tests.live.leftovers import CGROUPS, remove_empty_cgroups, sweep
+from tests.live.machines import Lxc, Nspawn
 from tests.live.registry import Registry
-from tests.live.runtimes import IMAGE, PAUSE, Cri, Ctr, Docker, Podman, Runc
+from tests.live.runtimes import IMAGE, PAUSE, Cri, Ctr, Docker, Podman, RootlessPodman, Runc
 
 LABELS = {"org.example.colour": "blue"}
 PREFIX = "ctrwatch-bed-"  # short: a socket's path ends at 107 bytes
 
 
 class Bed:
-    """The runtimes: `docker`, `ctr`, `cri`, `podman`, `runc`. `home` is the directory of all."""
+    """The runtimes: `docker`, `ctr`, `cri`, `podman`, `rootless`, `runc`, `crun`, `lxc`, `nspawn`.
+
+    `home` is the directory of all.
+
+    Where `systemd` is process 1 it makes the cgroups, as those who package the runtimes set them up.
+    """
+
+    systemd = Path("/run/systemd/system").is_dir()  # sd_booted(3)
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -40,7 +48,7 @@ class Bed:
         self.home = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._stack.callback(sweep, self.home)
         self._stack.enter_context(_locked(self.home))
-        self._made_cgroups: list[str] = []
+        self._made_cgroups: list[str] = ["ctrwatchbed"]
         self._stack.callback(self._remove_cgroups)
         return self
 
@@ -64,16 +72,41 @@ class Bed:
     @cached_property
     def cri(self) -> Cri:
         self._will_make_cgroups("kubepods")
-        return Cri(self.home / "cri", [self.image, self.pause], self._stack)
+        # Where the test itself may not lower its own score, its containers may not either.
+        config = {"sandbox_image": PAUSE, "restrict_oom_score_adj": True}
+        socket = start_containerd(self.home / "cri", self._stack, cri=config, systemd=self.systemd)
+        return Cri(socket, [self.image, self.pause], self._stack, systemd=self.systemd)
 
     @cached_property
     def podman(self) -> Podman:
         self._will_make_cgroups("libpod_parent")
-        return Podman(self.home / "podman", self.image, self.pause, self._stack)
+        return Podman(
+            self.home / "podman", self.image, self.pause, self._stack, systemd=self.systemd
+        )
+
+    @cached_property
+    def rootless(self) -> RootlessPodman:
+        cgroup = self.home.name  # other beds' users have others
+        self._will_make_cgroups(cgroup)
+        return RootlessPodman(self.home / "rootless", self.image, cgroup, self._stack)
 
     @cached_property
     def runc(self) -> Runc:
         return Runc(self.home / "runc", self.rootfs, self._stack)
+
+    @cached_property
+    def crun(self) -> Runc:
+        return Runc(self.home / "crun", self.rootfs, self._stack, "crun")
+
+    @cached_property
+    def lxc(self) -> Lxc:
+        self._will_make_cgroups("lxc.pivot")
+        return Lxc(self.home / "lxc", self.rootfs, self._stack)
+
+    @cached_property
+    def nspawn(self) -> Nspawn:
+        self._will_make_cgroups("machine.slice", "system.slice")
+        return Nspawn(self.home / "nspawn", self.rootfs, self._stack, systemd=self.systemd)
 
     @cached_property
     def containerd(self) -> Path:
@@ -82,8 +115,10 @@ class Bed:
 
     @cached_property
     def registry(self) -> Registry:
-        """`bed.docker.pull(bed.registry.name("busybox"))`: an image with a registry digest."""
-        return self._stack.enter_context(Registry({"busybox": self.image}))
+        """It has `busybox:test`. `bed.docker.pull(bed.registry.name("busybox:test"))`."""
+        registry = Registry(self.home / "registry", self._stack)
+        registry.push("busybox:test", make_manifest(self.rootfs, Cmd=["sh"], Labels=LABELS))
+        return registry
 
     @cached_property
     def rootfs(self) -> Path:

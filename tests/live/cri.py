@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]  # has no types of its own
 
+from tests.live.daemons import BedError
 from tests.live.leftovers import cgroups_of
 
 # Looked for along sys.path, like a module.
@@ -31,7 +32,9 @@ class Pod:
 
 
 class CriClient:
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, systemd: bool = False) -> None:
+        """*systemd* makes the cgroups: pods are slices."""
+        self._systemd = systemd
         self._channel = grpc.insecure_channel(
             f"unix://{socket}", options=[("grpc.default_authority", "localhost")]
         )
@@ -58,7 +61,7 @@ class CriClient:
                 **labels,
             },
             linux=api.LinuxPodSandboxConfig(
-                cgroup_parent=f"/kubepods/besteffort/pod{uid}",
+                cgroup_parent=self._parent(uid),
                 security_context=api.LinuxSandboxSecurityContext(namespace_options=_namespaces()),
             ),
         )
@@ -74,9 +77,10 @@ class CriClient:
         image: str,
         labels: dict[str, str],
         privileged: bool,
+        attempt: int = 0,
     ) -> str:
         config = api.ContainerConfig(
-            metadata=api.ContainerMetadata(name=name),
+            metadata=api.ContainerMetadata(name=name, attempt=attempt),
             image=api.ImageSpec(image=image),
             command=program,
             labels={
@@ -122,13 +126,22 @@ class CriClient:
             with suppress(FileNotFoundError):
                 directory.rmdir()
 
+    def _parent(self, uid: str) -> str:
+        """A best-effort pod's cgroup, as the kubelet would make it."""
+        if self._systemd:
+            return f"kubepods-besteffort-pod{uid.replace('-', '_')}.slice"
+        return f"/kubepods/besteffort/pod{uid}"
+
     def _ask(self, method: str, service: str = "RuntimeService", **request: Any) -> Any:
         call = self._channel.unary_unary(
             f"/runtime.v1.{service}/{method}",
             request_serializer=getattr(api, f"{method}Request").SerializeToString,
             response_deserializer=getattr(api, f"{method}Response").FromString,
         )
-        return call(getattr(api, f"{method}Request")(**request), timeout=DEADLINE_S)
+        try:
+            return call(getattr(api, f"{method}Request")(**request), timeout=DEADLINE_S)
+        except grpc.RpcError as error:
+            raise BedError(f"{method}: {error.details()}") from None
 
 
 def _namespaces() -> Any:

@@ -17,8 +17,10 @@ class BedError(Exception):
     """A runtime does not do what the bed needs; the message has its own words."""
 
 
-def start_containerd(home: Path, stack: ExitStack, cri: dict[str, Any] | None = None) -> Path:
-    """Returns its socket."""
+def start_containerd(
+    home: Path, stack: ExitStack, cri: dict[str, Any] | None = None, *, systemd: bool = False
+) -> Path:
+    """Returns its socket. *systemd*: it makes the cgroups of the CRI's containers."""
     home.mkdir()
     address = home / "containerd.sock"
     lines = ["version = 2", f'root = "{home}/root"', f'state = "{home}/state"']
@@ -29,6 +31,9 @@ def start_containerd(home: Path, stack: ExitStack, cri: dict[str, Any] | None = 
     if cri is not None:
         lines += ['[plugins."io.containerd.grpc.v1.cri"]']
         lines += [f"{key} = {json.dumps(value)}" for key, value in cri.items()]
+        runc = '[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc'
+        lines += [f"{runc}]", 'runtime_type = "io.containerd.runc.v2"']
+        lines += [f"{runc}.options]", f"SystemdCgroup = {json.dumps(systemd)}"]
     config = home / "config.toml"
     config.write_text("\n".join(lines))
     start_daemon(home, stack, "containerd", "--config", config)
@@ -37,24 +42,33 @@ def start_containerd(home: Path, stack: ExitStack, cri: dict[str, Any] | None = 
 
 def start_daemon(home: Path, stack: ExitStack, *words: str | Path) -> None:
     """Returns when the daemon says that it is ready, as it would say to systemd: sd_notify(3)."""
-    log = home / "log"
     address = home / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready, log.open("wb") as output:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
         ready.bind(str(address))
         ready.settimeout(0.1)
+        process = spawn(home, stack, *words, environment={"NOTIFY_SOCKET": str(address)})
+        deadline = time.monotonic() + 30
+        while not _says_ready(ready):
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = (home / "log").read_text()[-2000:]
+                raise BedError(f"{words[0]} does not start:\n{said}")
+
+
+def spawn(
+    home: Path, stack: ExitStack, *words: str | Path, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A process that lives as long as the bed; what it says is in `home / "log"`."""
+    with (home / "log").open("wb") as output:
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, "PATH": PATH, "NOTIFY_SOCKET": str(address)},
+            env={**os.environ, "PATH": PATH, **(environment or {})},
             start_new_session=True,  # Ctrl-C is for the tests; they end the daemons in order
         )
-        stack.callback(_stop, process)
-        deadline = time.monotonic() + 30
-        while not _says_ready(ready):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise BedError(f"{words[0]} does not start:\n{log.read_text()[-2000:]}")
+    stack.callback(_stop, process)
+    return process
 
 
 def _says_ready(ready: socket.socket) -> bool:

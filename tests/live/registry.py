@@ -1,80 +1,100 @@
-"""A registry on this machine's own loopback, just enough for a `pull`: it gives images a digest."""
+"""Debian's docker-registry (distribution 2.8) on this machine's own loopback.
 
-import json
-import tarfile
-import threading
-from collections.abc import Mapping
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+What it answers to whoever asks for a tag is the truth about a digest.
+"""
 
-from scripts.images import Image
+import re
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlencode
+
+from scripts.images import DOCKER, OCI, Index, Manifest, digest_of
+from tests.live.daemons import BedError, spawn
+from tests.live.waiting import until
+
+KINDS = {
+    **{types.index: "index" for types in (OCI, DOCKER)},
+    **{types.manifest: "manifest" for types in (OCI, DOCKER)},
+}
+DEADLINE_S = 30
+
+
+class Served(NamedTuple):
+    digest: str
+    kind: str  # index, manifest
 
 
 class Registry:
-    def __init__(self, images: Mapping[str, Image]) -> None:
-        self.images = images
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, images))
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+    """`host` is what the names of its images begin with."""
 
-    def name(self, repository: str, tag: str = "test") -> str:
+    def __init__(self, home: Path, stack: ExitStack) -> None:
+        home.mkdir()
+        config = home / "config.yml"
+        config.write_text(
+            "version: 0.1\n"
+            f"storage: {{filesystem: {{rootdirectory: {home}/data}}}}\n"
+            "http: {addr: '127.0.0.1:0'}\n"
+        )
+        process = spawn(home, stack, "docker-registry", "serve", config)
+
+        def listens() -> bool:
+            if process.poll() is not None:
+                raise BedError(f"docker-registry does not start:\n{(home / 'log').read_text()}")
+            return self._address(home / "log") is not None
+
+        until("the registry listens", listens)
+        self.host = self._address(home / "log") or ""
+
+    def push(self, name: str, image: Manifest | Index) -> Served:
+        """Store an image under a name such as `shop/web:1`, with all that it names."""
+        repository, _, tag = name.rpartition(":")
+        self._put(repository, tag, image)
+        return self.served(name)
+
+    def name(self, name: str) -> str:
         """What to pull."""
-        return f"127.0.0.1:{self._server.server_port}/{repository}:{tag}"
+        return f"{self.host}/{name}"
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def served(self, name: str) -> Served:
+        """What the registry answers to whoever pulls `shop/web:1`."""
+        repository, _, tag = name.rpartition(":")
+        request = urllib.request.Request(
+            f"http://{self.host}/v2/{repository}/manifests/{tag}",
+            method="HEAD",
+            headers={"Accept": ", ".join(KINDS)},
+        )
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+            media_type = response.headers["Content-Type"]
+            return Served(response.headers["Docker-Content-Digest"], KINDS[media_type])
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+    def _put(self, repository: str, reference: str, image: Manifest | Index) -> None:
+        if isinstance(image, Index):
+            for manifest in image.manifests:
+                self._put(repository, manifest.digest, manifest)
+        else:
+            for blob in (image.config, image.layer):
+                self._upload(repository, blob)
+        address = f"http://{self.host}/v2/{repository}/manifests/{reference}"
+        self._send("PUT", address, image.raw, image.media_type)
 
+    def _upload(self, repository: str, blob: bytes) -> None:
+        where = self._send("POST", f"http://{self.host}/v2/{repository}/blobs/uploads/")
+        digest = urlencode({"digest": digest_of(blob)})
+        self._send("PUT", f"{where}{'&' if '?' in where else '?'}{digest}", blob)
 
-class _Handler(BaseHTTPRequestHandler):
-    """`GET /v2/NAME/manifests/TAG` and `GET /v2/NAME/blobs/DIGEST`; every tag is the one image."""
+    def _send(
+        self, method: str, address: str, body: bytes = b"", kind: str = "application/octet-stream"
+    ) -> str:
+        """Returns where it is now."""
+        request = urllib.request.Request(
+            address, method=method, data=body, headers={"Content-Type": kind}
+        )
+        with urllib.request.urlopen(request, timeout=DEADLINE_S) as response:
+            return str(response.headers["Location"])
 
-    protocol_version = "HTTP/1.1"
-
-    def __init__(self, images: Mapping[str, Image], *arguments: object) -> None:
-        self._images = images
-        super().__init__(*arguments)  # type: ignore[arg-type]  # the server's business
-
-    def do_GET(self) -> None:
-        match self.path.strip("/").split("/"):
-            case ["v2"]:
-                self._answer(200, "application/json", b"{}")
-            case ["v2", name, "manifests", _] if name in self._images:
-                manifest = _blob(self._images[name], self._images[name].manifest_digest)
-                self._answer(200, json.loads(manifest)["mediaType"], manifest)
-            case ["v2", name, "blobs", digest] if name in self._images:
-                blob = _blob(self._images[name], digest)
-                self._answer(200, "application/octet-stream", blob)
-            case _:
-                self._answer(404, "application/json", b"{}")
-
-    do_HEAD = do_GET  # noqa: N815  # http.server's spelling
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self, status: int, media_type: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-def _blob(image: Image, digest: str) -> bytes:
-    with tarfile.open(image.archive) as archive:
-        member = archive.extractfile("blobs/" + digest.replace(":", "/"))
-        assert member is not None
-        return member.read()
+    @staticmethod
+    def _address(log: Path) -> str | None:
+        found = re.search(r"listening on (127\.0\.0\.1:\d+)", log.read_text())
+        return found and found[1]

@@ -4,6 +4,8 @@ An id is what the runtime itself prints; what `inspect` returns is the runtime's
 """
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, cast
 
 from scripts.images import Image, make_bundle
 from tests.live.cri import CriClient, Pod
-from tests.live.daemons import command, start_containerd, start_daemon
+from tests.live.daemons import command, spawn, start_daemon
 from tests.live.waiting import until
 
 IMAGE = "docker.io/library/busybox:test"
@@ -39,8 +41,10 @@ class Docker:
         stack.callback(self._remove_all)
         self.cli("load", "--quiet", "--input", str(image.archive))
 
-    def cli(self, *arguments: str) -> str:
-        return command(self._client, "--host", f"unix://{self.socket}", *arguments)
+    def cli(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
+        return command(
+            self._client, "--host", f"unix://{self.socket}", *arguments, environment=environment
+        )
 
     def run(self, *program: str, image: str = IMAGE, options: Sequence[str] = ()) -> str:
         """Returns the id of the container, which has started."""
@@ -110,11 +114,6 @@ class Ctr:
     def inspect(self, container: str, namespace: str = "default") -> Json:
         return cast("Json", json.loads(self.cli(namespace, "container", "info", container)))
 
-    def image_digest(self, name: str = IMAGE, namespace: str = "default") -> str:
-        self._prepare(namespace)
-        line = self.cli(namespace, "image", "ls", f"name=={name}").splitlines()[1]
-        return line.split()[2]
-
     def pid(self, container: str, namespace: str = "default") -> int:
         lines = self.cli(namespace, "task", "ls").splitlines()
         return next(int(line.split()[1]) for line in lines if line.split()[0] == container)
@@ -140,17 +139,15 @@ class Ctr:
 class Cri:
     """A containerd that Kubernetes would talk to. Pods share the host's network: no CNI is needed."""
 
-    def __init__(self, home: Path, images: Sequence[Image], stack: ExitStack) -> None:
-        config = {
-            "sandbox_image": PAUSE,
-            # Where the test itself may not lower its own score, its containers may not either.
-            "restrict_oom_score_adj": True,
-        }
-        self.socket = start_containerd(home, stack, cri=config)
+    def __init__(
+        self, socket: Path, images: Sequence[Image], stack: ExitStack, *, systemd: bool = False
+    ) -> None:
+        """*systemd*: it makes the cgroups of this containerd's containers."""
+        self.socket = socket
         for image in images:
             command("ctr", "--address", self.socket, "--namespace", "k8s.io",
                     "image", "import", image.archive)  # fmt: skip
-        self._client = stack.enter_context(CriClient(self.socket))
+        self._client = stack.enter_context(CriClient(self.socket, systemd=systemd))
         self._pods: list[Pod] = []
         stack.callback(self._remove_all)
 
@@ -168,11 +165,13 @@ class Cri:
         image: str = IMAGE,
         labels: dict[str, str] | None = None,
         privileged: bool = False,
+        attempt: int = 0,
     ) -> str:
         """Creates and starts a container in the pod, and returns its id."""
         return self._client.run_container(
-            pod, name, program, image=image, labels=labels or {}, privileged=privileged
-        )
+            pod, name, program,
+            image=image, labels=labels or {}, privileged=privileged, attempt=attempt,
+        )  # fmt: skip
 
     def status(self, container: str) -> Any:
         """The CRI's ContainerStatus, a protobuf message."""
@@ -189,11 +188,6 @@ class Cri:
     def pull(self, name: str) -> None:
         """From `bed.registry`; only an image that was pulled has a digest of its registry."""
         self._client.pull(name)
-
-    def image_digest(self, name: str = IMAGE) -> str:
-        lines = command("ctr", "--address", self.socket, "--namespace", "k8s.io",
-                        "image", "ls", f"name=={name}")  # fmt: skip
-        return lines.splitlines()[1].split()[2]
 
     def wait(self, container: str) -> int:
         """Until it has ended; its exit code."""
@@ -216,30 +210,43 @@ class Cri:
 class Podman:
     """Podman as root, with a storage of its own: `graph_root`."""
 
-    def __init__(self, home: Path, image: Image, pause: Image, stack: ExitStack) -> None:
+    def __init__(
+        self, home: Path, image: Image, pause: Image, stack: ExitStack, *, systemd: bool = False
+    ) -> None:
+        """*systemd*: it makes the cgroups."""
         home.mkdir()
         self.graph_root = home / "storage"
         self._home = home
-        self._config = home / "containers.conf"
+        config = home / "containers.conf"
+        self.environment = {"CONTAINERS_CONF": str(config)}
         # crun refuses a hybrid host; without systemd there is only cgroupfs; and where raising
         # limits is not allowed, Podman's default limits are too high.
-        self._config.write_text(
+        config.write_text(
             "[containers]\n"
             'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+            "pids_limit = 0\n"  # a v2 host whose v1 hierarchies hold the controllers has no such
             "[engine]\n"
-            'cgroup_manager = "cgroupfs"\n'
+            f'cgroup_manager = "{"systemd" if systemd else "cgroupfs"}"\n'
             'events_logger = "file"\n'
-            'runtime = "runc"\n'
+            f'runtime = "{"crun" if systemd else "runc"}"\n'
         )
         stack.callback(self._remove_all)
         for each in (image, pause):
             self.cli("load", "--quiet", "--input", str(each.archive))
 
+    def words(self, *arguments: str) -> list[str]:
+        """The command line of its client, which wants `environment`."""
+        places = ("--root", self.graph_root, "--runroot", self._home / "run")
+        return ["podman", *map(str, places), "--tmpdir", str(self._home / "tmp"), *arguments]
+
     def cli(self, *arguments: str) -> str:
+        return command(*self.words(*arguments), environment=self.environment)
+
+    def buildah(self, *arguments: str) -> str:
+        """Buildah on the same images."""
         return command(
-            "podman", "--root", self.graph_root, "--runroot", self._home / "run",
-            "--tmpdir", self._home / "tmp", *arguments,
-            environment={"CONTAINERS_CONF": str(self._config)},
+            "buildah", "--root", self.graph_root, "--runroot", self._home / "run", *arguments,
+            environment=self.environment,
         )  # fmt: skip
 
     def run(self, *program: str, image: str = IMAGE, options: Sequence[str] = ()) -> str:
@@ -280,6 +287,91 @@ class Podman:
         self.cli("rm", "--all", "--force", "--time", "0")
 
 
+class RootlessPodman:
+    """Podman of a user who is known in a mount namespace of its own only, and has a cgroup there.
+
+    It is what systemd and logind set up for a user: cgroup v2 with a part that is his, ids for his
+    containers, a runtime directory. `home` is his home, `graph_root` where his storage is by default.
+    """
+
+    uid = 54_321
+    _ENTER = 'echo $$ >"$0/cli/cgroup.procs" && exec "$@"'
+    _SETUP = """
+        set -e
+        mount --make-rprivate /
+        grep -q " /sys/fs/cgroup cgroup2 " /proc/mounts || mount -t cgroup2 none /sys/fs/cgroup
+        for name in passwd group subuid subgid; do mount --bind "$1/etc/$name" "/etc/$name"; done
+        mkdir -p "/sys/fs/cgroup/$2/cli"
+        chown -R "$3:$3" "/sys/fs/cgroup/$2"
+        exec sleep 2147483647
+    """
+
+    def __init__(self, home: Path, image: Image, cgroup: str, stack: ExitStack) -> None:
+        """*cgroup*: the name of the cgroup that becomes the user's."""
+        home.parent.chmod(0o711)  # he has to get home
+        self.home = home / "ann"
+        self.graph_root = self.home / ".local/share/containers/storage"
+        self._cgroup = cgroup
+        self._cgroup_dir = f"/sys/fs/cgroup/{cgroup}"
+        for directory in (home / "etc", self.home / ".config/containers", self.home / "run"):
+            directory.mkdir(parents=True)
+        for name, line in (
+            ("passwd", f"ann:x:{self.uid}:{self.uid}::{self.home}:/bin/sh"),
+            ("group", f"ann:x:{self.uid}:"),
+            ("subuid", "ann:600100000:65536"),
+            ("subgid", "ann:600100000:65536"),
+        ):
+            (home / "etc" / name).write_text(Path("/etc", name).read_text() + line + "\n")
+        (self.home / ".config/containers/containers.conf").write_text(
+            "[containers]\n"
+            'default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+            "[engine]\n"
+            'cgroup_manager = "cgroupfs"\n'
+            'events_logger = "file"\n'
+        )
+        (self.home / ".config/containers/storage.conf").write_text('[storage]\ndriver = "vfs"\n')
+        archive = shutil.copy(image.archive, self.home)
+        for path in (self.home, *self.home.rglob("*")):
+            os.chown(path, self.uid, self.uid)
+        holder = spawn(home, stack, "unshare", "--mount", "sh", "-c", self._SETUP, "sh",
+                       home, cgroup, str(self.uid))  # fmt: skip
+        self._holder = str(holder.pid)
+        procs = Path(f"/proc/{holder.pid}/root{self._cgroup_dir}/cli/cgroup.procs")
+        until("the user has a cgroup", procs.exists)
+        stack.callback(self._remove_all)
+        self.cli("load", "--quiet", "--input", str(archive))
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The command line of a program that runs as the user, in his cgroup."""
+        return [
+            "nsenter", "--mount", "--target", self._holder, "--wd=/",
+            "sh", "-c", self._ENTER, self._cgroup_dir,
+            "setpriv", "--reuid", str(self.uid), "--regid", str(self.uid), "--clear-groups",
+            "env", f"HOME={self.home}", f"XDG_RUNTIME_DIR={self.home}/run", *map(str, words),
+        ]  # fmt: skip
+
+    def cli(self, *arguments: str) -> str:
+        return command(*self.command("podman", *arguments))
+
+    def run(self, *program: str, image: str = IMAGE, options: Sequence[str] = ()) -> str:
+        """Returns the id of the container, which has started."""
+        return self.cli("run", "--detach", "--network", "none", "--cgroup-parent",
+                        f"/{self._cgroup}", *options, image, *program)  # fmt: skip
+
+    def inspect(self, container: str) -> Json:
+        return cast("Json", json.loads(self.cli("container", "inspect", container))[0])
+
+    def inspect_image(self, name: str = IMAGE) -> Json:
+        return cast("Json", json.loads(self.cli("image", "inspect", name))[0])
+
+    def remove(self, *containers: str) -> None:
+        self.cli("rm", "--force", "--time", "0", *containers)
+
+    def _remove_all(self) -> None:
+        self.cli("rm", "--all", "--force", "--time", "0")
+        self.cli("system", "migrate")  # ends the process that keeps his namespaces
+
+
 class Runc:
     """An OCI runtime with nobody above it. *state*: another place than the bed's for its own."""
 
@@ -299,12 +391,23 @@ class Runc:
         *program: str,
         annotations: dict[str, str] | None = None,
         state: Path | None = None,
+        cgroup: str = "",
+        systemd: bool = False,
     ) -> str:
-        """`container` is its id; it has started when this returns."""
+        """`container` is its id; it has started when this returns.
+
+        *cgroup*: the specification's cgroupsPath, "slice:prefix:name" where *systemd* makes it.
+        """
         bundle = make_bundle(
-            self.program, self.bundle(container), self._rootfs, program, annotations
+            self.program,
+            self.bundle(container),
+            self._rootfs,
+            program,
+            annotations=annotations,
+            cgroup=cgroup,
         )
-        self.cli("run", "--detach", "--bundle", bundle, container, state=state)
+        driver = ["--systemd-cgroup"] if systemd else []
+        self.cli(*driver, "run", "--detach", "--bundle", bundle, container, state=state)
         return container
 
     def bundle(self, container: str) -> Path:
@@ -315,6 +418,7 @@ class Runc:
 
     def remove(self, container: str, state: Path | None = None) -> None:
         self.cli("delete", "--force", container, state=state)
+        shutil.rmtree(self.bundle(container))
 
     def _remove_all(self) -> None:
         for container in self.cli("list", "--quiet").split():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.runtimes import Ctr
-from tests.live.watching import CTRWATCH, Event, Watching, environment, unified
+from tests.live.watching import CTRWATCH, SENSORS, Event, Watching, environment, unified
 
 NOBODY = 65534
 RUNTIME = """
@@ -49,10 +49,10 @@ def runtime(directory: Path, name: str, *arguments: str | Path) -> Iterator[None
         yield
 
 
-def failed(*command: str | Path, user: int | None = None) -> tuple[int, str]:
+def failed(*command: str | Path, sensor: str = "ebpf", user: int | None = None) -> tuple[int, str]:
     """Exit code and standard error of `ctrwatch events` that can't run."""
     done = subprocess.run(
-        (*command, *CTRWATCH, "events"), capture_output=True, text=True, check=False,
+        (*command, *CTRWATCH, "events", "--sensor", sensor), capture_output=True, text=True, check=False,
         user=user, env={**environment(), "HOME": "/"}, timeout=30,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -65,8 +65,9 @@ def hidden(path: str) -> tuple[str, ...]:
     return "unshare", "--mount", "sh", "-c", f'{cover} {path}; exec "$@"', "sh"
 
 
-def test_no_privilege_is_one_sentence_and_exit_code_3() -> None:
-    code, said = failed(user=NOBODY)
+@pytest.mark.parametrize("sensor", [*SENSORS, "auto"])
+def test_no_privilege_is_one_sentence_and_exit_code_3(sensor: str) -> None:
+    code, said = failed(sensor=sensor, user=NOBODY)
 
     assert code == 3
     assert "run as root" in said

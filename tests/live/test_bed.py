@@ -76,7 +76,7 @@ def test_next_bed_removes_what_a_killed_one_left() -> None:
 
 
 def test_pulled_image_has_a_registry_digest(bed: Bed) -> None:
-    name = bed.registry.name("busybox")
+    name = bed.registry.name("busybox:test")
     repository = name.rpartition(":")[0]
     for runtime in (bed.docker, bed.podman, bed.cri):
         runtime.pull(name)

@@ -12,14 +12,15 @@ import pytest
 
 from tests.live.bed import LABELS, Bed
 from tests.live.runtimes import IMAGE, PAUSE, Cri, Ctr, Docker, Podman, Runc
-from tests.live.watching import Event, Watching, unified
+from tests.live.watching import SENSORS, Event, Watching, unified
 
+IMPORTED = {"container_image_digest": "no_registry_digest"}
 NOT_IN_POD = dict.fromkeys(("pod_name", "pod_namespace", "pod_uid"), "not_in_pod")
 
 
-@pytest.fixture(scope="module")
-def watching() -> Iterator[Watching]:
-    with Watching() as watching:
+@pytest.fixture(scope="module", params=SENSORS)
+def watching(request: pytest.FixtureRequest) -> Iterator[Watching]:
+    with Watching("--sensor", request.param) as watching:
         yield watching
 
 
@@ -95,7 +96,7 @@ def test_docker_run_of_an_image_that_was_built_here(watching: Watching, docker: 
 def test_docker_run_of_a_pulled_image_has_the_registry_digest(
     watching: Watching, bed: Bed, docker: Docker
 ) -> None:
-    name = bed.registry.name("busybox")
+    name = bed.registry.name("busybox:test")
     docker.pull(name)
     container = docker.run("sleep", "600", image=name)
     event = born(watching, container)
@@ -161,14 +162,14 @@ def test_ctr_run_with_a_free_name_in_a_namespace_of_its_own(watching: Watching, 
         "runtime": "containerd",
         "container_id": says["ID"],
         "container_image": says["Image"],
-        "container_image_digest": ctr.image_digest(says["Image"], "shop"),
+        "container_image_digest": "",
         "container_name": "web-1",
         "pod_name": "",
         "pod_namespace": "",
         "pod_uid": "",
         "pod_sandbox": False,
     }
-    assert reasons(event) == NOT_IN_POD
+    assert reasons(event) == NOT_IN_POD | IMPORTED
     assert event["cgroup"]["path"] == "/shop/web-1"
     assert init_pid(watching, "web-1") == ctr.pid("web-1", "shop")
     ctr.remove("web-1", "shop")
@@ -205,20 +206,21 @@ def test_cri_pod_has_a_sandbox_and_a_container(watching: Watching, cri: Cri) -> 
         **in_pod,
         "container_id": says.id,
         "container_image": says.image.image,
-        "container_image_digest": says.image_ref.partition("@")[2] or cri.image_digest(),
+        "container_image_digest": says.image_ref.partition("@")[2],
         "container_name": says.metadata.name,
         "pod_sandbox": False,
     }
-    assert reasons(event) == {}
+    assert event["image"]["id"] == cri.image_status().id
+    assert reasons(event) == IMPORTED
     assert ten(sandbox_event) == {
         **in_pod,
         "container_id": pod_says.id,
         "container_image": PAUSE,
-        "container_image_digest": cri.image_digest(PAUSE),
+        "container_image_digest": "",
         "container_name": "",
         "pod_sandbox": True,
     }
-    assert reasons(sandbox_event) == {"container_name": "has_none"}
+    assert reasons(sandbox_event) == {"container_name": "has_none", **IMPORTED}
     assert event["process"]["args"] == ["sleep", "600"]
     cri.remove_pod(pod)
     watching.event("container_remove", container)

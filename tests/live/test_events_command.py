@@ -16,6 +16,7 @@ from tests.live.waiting import until
 from tests.live.watching import (
     CTRWATCH,
     DEADLINE_S,
+    SENSORS,
     Watching,
     ctrwatch,
     environment,
@@ -38,16 +39,18 @@ def test_ends_cleanly_with_a_line_of_counts(ctr: Ctr, number: int) -> None:
     assert "1 seen, 1 complete, 0 partial, 0 unverified, 0 lost" in watching.errors[-1]
 
 
-def test_says_what_it_watches_and_how(ctr: Ctr) -> None:
-    with Watching() as watching:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_says_what_it_watches_and_how(ctr: Ctr, sensor: str) -> None:
+    with Watching("--sensor", sensor) as watching:
         pass
 
-    assert "by ebpf" in watching.errors[0]
+    assert f"by {sensor}" in watching.errors[0]
     assert "runtimes:" in watching.errors[0]
 
 
-def test_raw_prints_the_kernels_own_events(ctr: Ctr) -> None:
-    with Watching("--raw") as watching:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_raw_prints_the_kernels_own_events(ctr: Ctr, sensor: str) -> None:
+    with Watching("--sensor", sensor, "--raw") as watching:
         made = unified() / "ctrwatch-raw"
         made.mkdir()
         number = made.stat().st_ino
@@ -61,11 +64,12 @@ def test_raw_prints_the_kernels_own_events(ctr: Ctr) -> None:
     assert mkdir["pid"] == os.getpid()
 
 
-def test_a_path_longer_than_the_kernels_buffer_is_whole(ctr: Ctr) -> None:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_path_longer_than_the_kernels_buffer_is_whole(ctr: Ctr, sensor: str) -> None:
     """The tracepoint cuts at 1,023 bytes; a container's id stands at the end."""
     parts = [letter * 250 for letter in "abcde"]
     container = "f0" * 32
-    with Watching("--wait", "0.1") as watching:
+    with Watching("--sensor", sensor, "--wait", "0.1") as watching:
         made = [unified().joinpath(*parts[: i + 1]) for i in range(len(parts))]
         made.append(made[-1] / f"docker-{container}.scope")
         try:
@@ -93,9 +97,10 @@ def test_output_appends_whole_lines_to_a_file(ctr: Ctr, tmp_path: Path) -> None:
     assert events[:3] == ["before", "container_create", "container_start"]
 
 
-def test_a_record_replays_to_the_same_lines(ctr: Ctr, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_record_replays_to_the_same_lines(ctr: Ctr, sensor: str, tmp_path: Path) -> None:
     path = tmp_path / "births.jsonl"
-    with Watching("--record", str(path)) as watching:
+    with Watching("--sensor", sensor, "--record", str(path)) as watching:
         for number in range(3):
             ctr.run(f"again-{number}", "true")
             ctr.remove(f"again-{number}")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.live.bed import Bed
+from tests.live.crowd import Crowd
 from tests.live.runtimes import Cri, Ctr, Docker, Podman, Runc
-from tests.live.watching import Event, Watching, ctrwatch
+from tests.live.waiting import until
+from tests.live.watching import SENSORS, Event, Watching, ctrwatch, unified
 
 DEFAULT_STATE = Path("/run/runc")  # where a runc without --root keeps its containers
+NOBODY = 65534
 ONE_SECOND_NS = 1_000_000_000
 
 
@@ -71,7 +79,7 @@ def test_names_pods_and_processes_are_the_runtimes(
     assert listed[kept.cri]["container_name"] == "app"
     assert listed[kept.cri]["pod_name"] == "old-pod"
     assert listed[kept.cri]["pod_uid"] == cri.pod_status(kept.pod).metadata.uid
-    assert listed[kept.cri]["container_image_digest"] == cri.image_digest()
+    assert listed[kept.cri]["image"]["id"] == cri.image_status().id
     assert listed[kept.ctr]["cgroup"]["path"] == "/old/old-ctr"
     assert all(event["security"] and event["process"] for event in listed.values())
 
@@ -96,8 +104,9 @@ def test_ctime_of_a_plain_runc_container_is_its_first_process(
     assert abs(event["ctime"] - created) < ONE_SECOND_NS
 
 
-def test_a_birth_has_one_id_for_whoever_tells_of_it(docker: Docker) -> None:
-    with Watching() as first:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_a_birth_has_one_id_for_whoever_tells_of_it(docker: Docker, sensor: str) -> None:
+    with Watching("--sensor", sensor) as first:
         container = docker.run("sleep", "600")
         born = first.event("container_create", container)
     with Watching() as second:
@@ -108,9 +117,10 @@ def test_a_birth_has_one_id_for_whoever_tells_of_it(docker: Docker) -> None:
     assert found["cgroup"] == born["cgroup"]
 
 
-def test_the_removal_of_a_container_that_was_there_is_told(docker: Docker) -> None:
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_the_removal_of_a_container_that_was_there_is_told(docker: Docker, sensor: str) -> None:
     container = docker.run("sleep", "600")
-    with Watching() as watching:
+    with Watching("--sensor", sensor) as watching:
         docker.remove(container)
         watching.event("container_remove", container)
 
@@ -134,3 +144,61 @@ def nanoseconds(time: str) -> int:
     zone = "+" + tail.partition("+")[2] if "+" in tail else "+00:00"
     whole = datetime.fromisoformat(head.rstrip("Z") + zone).astimezone(UTC)
     return int(whole.timestamp()) * ONE_SECOND_NS + int(digits.ljust(9, "0")[:9] or 0)
+
+
+def test_a_crowd_is_listed_once_and_complete(bed: Bed) -> None:
+    with Crowd(bed.home / "crowd", 1009) as crowd:
+        rows = [json.loads(line) for line in ctrwatch("ps", "--json").splitlines()]
+    ids = {
+        container_id: runtime
+        for runtime in ("docker", "runc", "crio")
+        for container_id in getattr(crowd, runtime)
+    }
+    ours = [row for row in rows if row["container_id"] in ids]
+
+    assert {row["container_id"]: row["runtime"] for row in ours} == ids
+    assert len(ours) == 1009
+    assert {row["evidence"]["status"] for row in ours} == {"complete"}
+
+
+def test_a_users_cgroup_of_that_name_is_not_the_container(docker: Docker) -> None:
+    """He may name his cgroups as he likes: it neither ends the container nor tells its story."""
+    container, socket = docker.run("sleep", "600"), f"docker={docker.socket}"
+    own = unified() / "ctrwatch-user"
+    place = own / f"docker-{container}.scope"
+    own.mkdir()
+    os.chown(own, NOBODY, NOBODY)
+    try:
+        with Watching("--socket", socket, "--wait", "0.5") as watching:
+            subprocess.run(["mkdir", place], check=True, user=NOBODY)
+            born = watching.event("container_create", container)
+        with subprocess.Popen(["sleep", "600"], user=NOBODY) as his:
+            (place / "cgroup.procs").write_text(str(his.pid))
+            rows = [
+                json.loads(line)
+                for line in ctrwatch("ps", "--json", "--socket", socket).splitlines()
+            ]
+            his.kill()
+    finally:
+        docker.remove(container)
+        for directory in (place, own):
+            until("it is empty", partial(removed, directory))
+
+    assert (born["evidence"]["status"], born["creator"]["uid"]) == ("unverified", NOBODY)
+    assert born["container_image"] == ""
+    assert "container_remove" not in watching.names(container)
+    listed = {
+        row["cgroup"]["path"]: row["evidence"]["status"]
+        for row in rows
+        if row["container_id"] == container
+    }
+    assert listed == {
+        f"/docker/{container}": "complete",
+        f"/ctrwatch-user/docker-{container}.scope": "unverified",
+    }
+
+
+def removed(directory: Path) -> bool:
+    with suppress(OSError):
+        directory.rmdir()
+    return not directory.exists()

@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 Event = dict[str, Any]
 CTRWATCH = (sys.executable, "-m", "ctrwatch")
+SENSORS = ("ebpf", "fanotify")
 DEADLINE_S = 20.0  # for what takes milliseconds: only a broken test waits that long
 
 
@@ -28,18 +29,19 @@ class Watching:
     """
     `with Watching() as watching: …; watching.event("container_create", container_id)`.
 
-    It is attached, and has listed what was there, when the block begins.
+    It is attached, and has listed what was there, when the block begins. *within*: a
+    program with its arguments that runs it, as `unshare` does.
     """
 
-    def __init__(self, *options: str) -> None:
-        self._options = options
+    def __init__(self, *options: str, within: Sequence[str] = ()) -> None:
+        self._options, self._within = options, within
         self.lines: list[Line] = []
         self.errors: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
 
     def __enter__(self) -> Self:
-        command = (*CTRWATCH, "-v", "events", "--format", "json", *self._options)
+        command = (*self._within, *CTRWATCH, "-v", "events", "--format", "json", *self._options)
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )
@@ -106,6 +108,11 @@ class Watching:
             if not holds():
                 said = "".join(self.errors[-20:])
                 raise TimeoutError(f"not within {DEADLINE_S} s: {what}; it said:\n{said}")
+
+    def wait(self, seconds: float) -> None:
+        """For the next line, but no longer."""
+        with self._changed:
+            self._changed.wait(seconds)
 
     def _read_events(self) -> None:
         assert self.process.stdout is not None

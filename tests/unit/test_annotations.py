@@ -68,6 +68,27 @@ def test_the_place_tells_the_engine(
     assert who({}, bundle, oci_runtime, container_id).runtime is runtime
 
 
+@pytest.mark.parametrize(
+    ("words", "bundle"),
+    [
+        pytest.param({}, "/run/io.containerd.runtime.v2.task/moby/web", id="docker"),
+        pytest.param({}, "/run/io.containerd.runtime.v2.task/default/web", id="containerd"),
+        pytest.param(CRI, CRI_TASK, id="cri"),
+        pytest.param(CRIO, USERDATA, id="crio"),
+    ],
+)
+def test_a_users_bundle_does_not_speak_for_a_daemon(words: dict[str, str], bundle: str) -> None:
+    assert who(words, bundle, "runc").runtime is not None
+    said = who(words, bundle, "runc", rootless=True)
+    assert msgspec.structs.replace(said, leads=Leads()) == Facts()
+    assert said.leads.bundle == bundle  # and a daemon of the user's may still answer
+
+
+def test_podman_is_every_users() -> None:
+    said = who({"io.container.manager": "libpod"}, USERDATA, "crun", rootless=True)
+    assert said.runtime is Runtime.PODMAN
+
+
 def test_a_program_without_an_engine_is_said_to_have_none() -> None:
     said = who({}, "/srv/web", "youki", "web")
 

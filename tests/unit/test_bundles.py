@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -139,7 +139,7 @@ WEB = Facts(
 STORAGE = "/var/lib/containers/storage"
 INFRA = "5a74f02578c1c2cfabe26467c24dd0733db83afeac7b8556d70344ed7534ce6b"
 
-WHO = {
+WHO: dict[str, tuple[Facts, dict[str, Any]]] = {
     "docker-plain": (Facts(runtime=Runtime.DOCKER), {"namespace": "moby"}),
     "ctr-plain": (
         Facts(runtime=Runtime.CONTAINERD, name="web", sandbox=False, absent=NOT_IN_POD),

@@ -28,6 +28,7 @@ EXAMPLES = {
     "<build>": "8har6w5t3a6e07z00m2c9bxk4",
     "<step>": "buildah-buildah734222356",
     "<name>": "web1",
+    "<machine>": "db1",
     "<uid>": UID,
     "<slice>": SLICE,
     "*": "x.slice",
@@ -59,7 +60,7 @@ def vectors() -> list[Vector]:
 
 
 def test_no_vector_is_lost() -> None:
-    assert len(vectors()) == 79
+    assert len(vectors()) == 86
 
 
 @pytest.mark.parametrize("vector", [pytest.param(v, id=f"{v.note}-{v.path}") for v in vectors()])

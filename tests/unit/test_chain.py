@@ -10,8 +10,20 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ctrwatch.core.chain import Chain, Clock, Ending, Header, Input, Lost, Overdue, Reply
-from ctrwatch.core.story import Alarm, Ask, Effect, Tell
+from ctrwatch.core.chain import (
+    Chain,
+    Clock,
+    Effect,
+    Ending,
+    Header,
+    Input,
+    Looked,
+    Lost,
+    Overdue,
+    Reply,
+)
+from ctrwatch.core.lifecycle import Look
+from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.event import ContainerEvent
 from ctrwatch.model import (
     Answer,
@@ -30,7 +42,7 @@ from ctrwatch.model import (
     Unavailable,
 )
 from ctrwatch.sensor.journal import JournalWriter, read_journal
-from tests.unit.builders import CID, MS, SOMEBODY, V2, Kernel, runc
+from tests.unit.builders import CID, MS, SOMEBODY, SYSTEMD, V2, Kernel, child, runc
 
 HEADER = Header(
     host="h", boot_id="b", wall_offset_ns=1_700_000_000 * 10**9, wait_ns=2000 * MS, unified=True
@@ -39,6 +51,7 @@ SPEC = Facts(security=Security(), limits=Limits(), process=Process(args=("true",
 RECORD = Facts(
     runtime=Runtime.CONTAINERD,
     image="docker.io/library/busybox:latest",
+    image_id="sha256:" + "c" * 64,
     name="t1",
     labels={},
     sandbox=False,
@@ -121,6 +134,19 @@ def test_a_life_on_a_hybrid_host() -> None:
         "container_remove": 1,
         "complete": 1,
     }
+
+
+def test_whose_cgroup_systemd_made_is_asked_of_the_first_tasks_parent() -> None:
+    watched, kernel = Watched(), Kernel()
+    maker, scope = runc("web", command="run"), "/system.slice/runc-web.scope"
+    watched.feed(kernel.mkdir(scope, SYSTEMD))
+    watched.feed(kernel.attach(scope, child(maker)))
+    [look] = [effect for effect in watched.effects if isinstance(effect, Look)]
+
+    watched.feed(Looked(cgroup=look.cgroup, caller=maker))
+
+    subject = next(ask.subject for ask in watched.asks if ask.source == "creator")
+    assert (subject.container_id, subject.creator, subject.init) == ("web", SYSTEMD, child(maker))
 
 
 def test_what_is_no_container_has_no_effect() -> None:

@@ -110,7 +110,8 @@ def test_a_socket_that_is_given_wrongly(command: str, given: str) -> None:
 
     assert result.exit_code == 2
     assert result.output == (
-        f"ctrwatch: --socket {given}: give docker=/path/to/socket or containerd=/path/to/socket\n"
+        f"ctrwatch: --socket {given}: give docker=/path/to/socket or containerd=/path/to/socket"
+        " or cri=/path/to/socket\n"
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from ctrwatch.core.describe import describe, rfc3339, wall_ns
 from ctrwatch.core.lifecycle import Born
 from ctrwatch.core.merge import Known
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import ContainerEvent, Creator
 from ctrwatch.model import (
     FINAL,
     CgroupKey,
@@ -22,6 +22,7 @@ from ctrwatch.model import (
     Listed,
     Missing,
     Runtime,
+    Task,
 )
 from tests.unit.builders import CID, MS, runc
 
@@ -105,6 +106,14 @@ def test_what_is_only_useful_makes_no_event_partial() -> None:
         "ctime": Missing.NOT_FOUND,
         "init.pid": Missing.NOT_FOUND,
     }
+
+
+@pytest.mark.parametrize(("owner", "uid"), [(1000, 1000), (-1, None)], ids=["known", "gone"])
+def test_of_a_creator_that_had_ended_little_is_told(owner: int, uid: int | None) -> None:
+    event = write(born=birth(creator=Task(pid=7, ppid=0, uid=owner, only_pid=True)))
+
+    assert event.creator == Creator(pid=7, uid=uid)
+    assert event.evidence.missing["creator"] is Missing.NOT_FOUND
 
 
 # --- who says what ------------------------------------------------------------------------

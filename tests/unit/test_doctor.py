@@ -28,12 +28,18 @@ HOST = HostFacts(
     memlock_bytes=8 << 20,
     sensor_ms=24.4,
     refusal="",
+    fanotify_ms=0.4,
+    fanotify_refusal="",
+    without="",
     known={0: ""},
     mounted={0: "/sys/fs/cgroup"},
     foreign=frozenset(),
     runtimes=(DOCKER,),
 )
-REFUSED = HOST._replace(sensor_ms=None, refusal="this kernel can't run the eBPF sensor")
+SECOND = HOST._replace(sensor_ms=None, refusal="this kernel can't run the eBPF sensor")
+REFUSED = SECOND._replace(
+    fanotify_ms=None, fanotify_refusal="this kernel can't watch cgroups by fanotify"
+)
 HYBRID = {0: "", 1: "name=systemd", 2: "cpu,cpuacct"}
 MOUNTS = {0: "/cg/unified", 1: "/cg/systemd", 2: "/cg/cpu"}
 
@@ -51,7 +57,8 @@ def test_a_good_host_is_well() -> None:
 
     assert {check.state for check in found} == {"ok"}
     assert [check.name for check in found] == [
-        "kernel", "btf", "libbpf", "bpf_object", "privileges", "cgroups", "sensor", "docker",
+        "kernel", "btf", "libbpf", "bpf_object", "privileges", "sensor", "fanotify", "cgroups",
+        "docker",
     ]  # fmt: skip
     assert not any(check.do for check in found)
 
@@ -108,6 +115,17 @@ def test_a_good_host_is_well() -> None:
         pytest.param(REFUSED, "sensor", "problem", "please report", id="refused-for-no-reason-we-know"),
         pytest.param(
             REFUSED._replace(btf=False), "sensor", "problem", "named above", id="refused-for-a-reason"
+        ),
+        pytest.param(REFUSED, "fanotify", "problem", "fanotify", id="no-sensor-at-all"),
+        pytest.param(SECOND, "fanotify", "ok", "used: attached", id="fanotify-instead"),
+        pytest.param(SECOND._replace(btf=False), "btf", "warning", "BTF", id="no-btf-but-watched"),
+        pytest.param(
+            SECOND._replace(without="no process events connector"), "fanotify", "warning",
+            "no container_start", id="fanotify-without-starts",
+        ),
+        pytest.param(
+            HOST._replace(fanotify_ms=None, fanotify_refusal="no"), "fanotify", "ok", "not in reserve",
+            id="no-fanotify-and-no-need",
         ),
         pytest.param(
             HOST._replace(known={}, mounted={}), "cgroups", "problem", "mount -t cgroup2", id="no-cgroups"
@@ -367,7 +385,7 @@ def test_a_problem_is_exit_code_1(
     facts[0] = REFUSED._replace(btf=False)
 
     assert doctor.run({}, as_json=False) == 1
-    assert "2 problems, no warnings" in capsys.readouterr().out
+    assert "3 problems, no warnings" in capsys.readouterr().out
 
 
 def test_a_warning_is_not(facts: list[HostFacts], capsys: pytest.CaptureFixture[str]) -> None:
@@ -383,5 +401,6 @@ def test_looks_at_this_host_whatever_it_may(tmp_path: Path) -> None:
 
     assert found.kernel == os.uname().release
     assert (found.sensor_ms is None) == bool(found.refusal)
+    assert (found.fanotify_ms is None) == bool(found.fanotify_refusal)
     assert found.runtimes[0].failure == "absent"
     assert all(check.what for check in checks(found))

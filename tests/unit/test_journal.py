@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ctrwatch.core.chain import Clock, Ending, Header, Input, Lost, Overdue, Reply
+from ctrwatch.core.chain import Back, Clock, Ending, Header, Input, Lost, Overdue, Reply
 from ctrwatch.errors import InputError
 from ctrwatch.model import (
     CgroupKey,
@@ -72,7 +72,9 @@ ONE_OF_EACH: list[Input] = [
     Reply(boot_ns=1, serial=1, source="docker", answer=Found(FACTS)),
     Reply(boot_ns=1, serial=1, source="docker", answer=NotFound()),
     Reply(boot_ns=1, serial=1, source="docker", answer=Unavailable("docker: \udcff")),
+    Reply(boot_ns=1, serial=1, source="cri", answer=Unavailable("cri: gone", away=True)),
     Overdue(boot_ns=1, serial=1),
+    Back(boot_ns=1, source="docker"),
     Lost(boot_ns=1, total=5),
     Clock(wall_offset_ns=-5),
     Ending(boot_ns=9),

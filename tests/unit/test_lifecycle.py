@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ctrwatch.core.lifecycle import Born, Change, Entered, Lifecycle, Placed
+from ctrwatch.core.lifecycle import Born, Change, Entered, Lifecycle, Look, Placed, Told
 from ctrwatch.model import (
     CgroupKey,
     ContainerId,
@@ -27,8 +27,20 @@ WEB = "/default/web"
 DOCKER = f"/docker/{CID}"
 
 
-def feed(lifecycle: Lifecycle, events: Iterable[RawEvent]) -> list[Change]:
-    return [change for event in events for change in lifecycle.feed(event)]
+def feed(
+    lifecycle: Lifecycle, events: Iterable[RawEvent], processes: Iterable[Task] = ()
+) -> list[Told]:
+    """Who looks at a process that is none of *processes* finds that it has ended."""
+    by_pid = {process.pid: process for process in processes}
+    changes: list[Told] = []
+    for event in events:
+        for change in lifecycle.feed(event):
+            if isinstance(change, Look):
+                answer = lifecycle.looked(change.cgroup, by_pid.get(change.task.ppid))
+                changes += (told for told in answer if not isinstance(told, Look))
+            else:
+                changes.append(change)
+    return changes
 
 
 def names(changes: Iterable[Change]) -> list[str]:
@@ -134,7 +146,7 @@ def test_children_make_change_and_end_nothing(below: str, path: str, maker: Task
             kernel.attach(f"{path}/{below}", child(maker), hierarchy),
             kernel.rmdir(f"{path}/{below}", task, hierarchy),
         )
-        for change in lifecycle.feed(event)
+        for change in feed(lifecycle, [event], [maker, forked])
     ]
 
     assert changes == []
@@ -213,6 +225,24 @@ def test_a_namespace_of_the_same_name_whose_old_container_did_not_end() -> None:
         *(("Born", 2), ("Gone", 1), ("Placed", 2), ("Entered", 2), ("Started", 2), ("Gone", 2))
     ]
     assert remembered(lifecycle) == {}
+
+
+@pytest.mark.parametrize("place", [f"/user.slice/docker/{CID}", f"/user.slice/docker-{CID}.scope"])
+def test_a_users_directory_of_that_name_does_not_touch_the_container(place: str) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    feed(lifecycle, kernel.birth(DOCKER, runc(CID), FEW[:2]))
+    user = msgspec.structs.replace(SOMEBODY, uid=1000)
+
+    changes = feed(
+        lifecycle,
+        [
+            *(kernel.mkdir(place, user, hierarchy) for hierarchy in FEW),
+            *(kernel.rmdir(place, user, hierarchy) for hierarchy in FEW),
+        ],
+    )
+
+    assert {change.serial for change in changes} == {2}
+    assert len(lifecycle) == 1
 
 
 def test_restart_whose_removal_was_lost_is_a_new_birth() -> None:
@@ -345,8 +375,86 @@ def test_a_strangers_task_does_not_make_a_parent_the_container() -> None:
 def test_no_container(path: str, task: Task) -> None:
     lifecycle, kernel = Lifecycle(), Kernel()
 
-    assert feed(lifecycle, kernel.life(path, task, V2)) == []
+    assert feed(lifecycle, kernel.life(path, task, V2), [task]) == []
+    assert set(remembered(lifecycle)) <= {"_strangers"}  # the parents are still there
+
+
+SCOPE = "/system.slice/runc-web.scope"
+BY_USER = Task(pid=901, ppid=1, tid=901, uid=1000, comm="systemd", argv=("systemd", "--user"))
+
+
+@pytest.mark.parametrize("unit", [SYSTEMD, BY_USER])
+@pytest.mark.parametrize("program", ["runc", "crun"])
+def test_a_free_name_whose_cgroup_systemd_made(unit: Task, program: str) -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc("web", program=program, command="run")
+    stage = child(maker)
+
+    changes = feed(
+        lifecycle,
+        [
+            kernel.mkdir(SCOPE, unit),
+            kernel.attach(SCOPE, stage),
+            kernel.mkdir(f"{SCOPE}/container", stage if program == "runc" else maker),
+            kernel.attach(f"{SCOPE}/container", stage),
+            kernel.exec(f"{SCOPE}/container", stage),
+            kernel.rmdir(f"{SCOPE}/container"),
+            kernel.rmdir(SCOPE),
+        ],
+        [maker],
+    )
+
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+    [born] = births(changes)
+    assert (born.identity.container_id, born.path, born.creator) == ("web", SCOPE, unit)
     assert remembered(lifecycle) == {}
+
+
+def test_what_happens_before_the_answer_is_told_after_it() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc("web", command="run")
+    life = [kernel.mkdir(SCOPE, SYSTEMD), kernel.attach(SCOPE, child(maker))]
+    life += [kernel.exec(SCOPE, child(maker)), kernel.rmdir(SCOPE)]
+
+    [look] = [change for event in life for change in lifecycle.feed(event)]
+    assert isinstance(look, Look)
+    changes = lifecycle.looked(look.cgroup, maker)
+
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+    assert births(changes)[0].boot_ns == life[0].boot_ns
+    assert remembered(lifecycle) == {}
+
+
+def test_cruns_child_introduces_its_container_before_the_answer() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc("web", program="crun", command="run")
+    lifecycle.feed(kernel.mkdir(SCOPE, BY_USER))
+    [look] = lifecycle.feed(kernel.attach(SCOPE, child(maker)))
+    assert isinstance(look, Look)
+
+    changes = lifecycle.feed(kernel.mkdir(f"{SCOPE}/container", maker))
+
+    assert [born.path for born in births(changes)] == [SCOPE]
+    assert lifecycle.looked(look.cgroup, maker) == []
+
+
+def test_a_service_is_not_looked_at() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    daemon = Task(pid=50, ppid=1, tid=50, comm="(sd-pam)")
+    service = "/system.slice/cron.service"
+    events = [kernel.mkdir(service, SYSTEMD), kernel.attach(service, daemon)]
+
+    assert [change for event in events for change in lifecycle.feed(event)] == []
+    assert remembered(lifecycle) == {}
+
+
+def test_strangers_are_bounded() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    for number in range(9000):
+        lifecycle.feed(kernel.mkdir(f"/left/{number}", SOMEBODY))
+
+    assert remembered(lifecycle) == {"_strangers": 4096}
 
 
 def test_candidates_are_bounded() -> None:
@@ -410,7 +518,7 @@ def test_who_is_heard_and_listed_is_born_once(path: str, heard: int) -> None:
     maker = runc(path.rpartition("/")[2])
     events = list(kernel.birth(path, maker))
 
-    changes = feed(lifecycle, events[:heard])
+    changes: list[Change] = [*feed(lifecycle, events[:heard])]
     changes += lifecycle.listed(listed(kernel, path, HYBRID))
     changes += feed(lifecycle, [*events[heard:], kernel.start(path, maker), *kernel.end(path)])
 
@@ -461,6 +569,8 @@ class Laws:
 
     def hear(self, changes: Iterable[Change]) -> None:
         for change in changes:
+            if isinstance(change, Look):
+                continue
             name, heard = type(change).__name__, self.seen.setdefault(change.serial, [])
             assert (name == "Born") == (not heard), "born first, and once"
             assert "Gone" not in heard, "nothing after the end"
@@ -593,16 +703,25 @@ LISTED = st.builds(
 )
 
 
-@given(st.lists(RAW | LISTED, max_size=60))
+ANSWERS = st.tuples(st.builds(CgroupKey, st.integers(0, 2), st.integers(1, 6)), st.none() | TASKS)
+
+
+@given(st.lists(RAW | LISTED | ANSWERS, max_size=60))
 @settings(deadline=None, max_examples=300)
 def test_the_laws_hold_for_streams_that_no_kernel_would_send(
-    items: list[RawEvent | Listed],
+    items: list[RawEvent | Listed | tuple[CgroupKey, Task | None]],
 ) -> None:
     """Losses tear any hole into a stream: what is left may say anything."""
     lifecycle, laws = Lifecycle(), Laws()
 
     for item in items:
-        laws.hear(lifecycle.feed(item) if isinstance(item, RawEvent) else lifecycle.listed(item))
+        match item:
+            case RawEvent():
+                laws.hear(lifecycle.feed(item))
+            case Listed():
+                laws.hear(lifecycle.listed(item))
+            case cgroup, caller:
+                laws.hear(lifecycle.looked(cgroup, caller))
         consistent(lifecycle)
 
     for cgroup in list(lifecycle._by_cgroup):
@@ -619,6 +738,88 @@ def test_the_laws_hold_for_streams_that_no_kernel_would_send(
         )
         laws.hear(lifecycle.feed(gone))
     kept = remembered(lifecycle)
-    kept.pop("_candidates", None)
+    for bounded in ("_candidates", "_strangers"):
+        kept.pop(bounded, None)
     assert kept == {}
     assert laws.count("Born") == laws.count("Gone")
+
+
+# --- LXC's and systemd-nspawn's -----------------------------------------------------------
+
+MONITOR = Task(
+    pid=300, ppid=1, tid=300, comm="lxc-start", argv=("[lxc monitor] /var/lib/lxc web",), mnt_ns=1
+)
+NSPAWN = Task(
+    pid=400, ppid=1, comm="systemd-nspawn", argv=("systemd-nspawn", "-M", "web", "sh"), mnt_ns=1
+)
+INIT = msgspec.structs.replace(child(MONITOR), mnt_ns=2)
+
+
+def lxc(kernel: Kernel, payload: str, watcher: str) -> Iterator[RawEvent]:
+    """As LXC 5.0 does it: all directories first, then the monitor, then the container enters."""
+    for path, enters in ((watcher, MONITOR), (payload, INIT)):
+        for hierarchy in HYBRID:
+            yield kernel.mkdir(path, MONITOR, hierarchy)
+        for hierarchy in HYBRID:
+            yield kernel.attach(path, enters, hierarchy)
+    yield kernel.exec(payload, INIT, "/sbin/init")
+    yield from kernel.end(payload)
+    for hierarchy in HYBRID:
+        yield kernel.mkdir("/lxc.pivot", MONITOR, hierarchy)
+        yield kernel.attach("/lxc.pivot", MONITOR, hierarchy)
+    yield from kernel.end(watcher)
+
+
+@pytest.mark.parametrize(
+    ("payload", "watcher"),
+    [
+        pytest.param("/lxc.payload.web", "/lxc.monitor.web", id="as-lxc-spells-it"),
+        pytest.param("/own", "/watcher", id="as-its-user-spells-it"),
+    ],
+)
+def test_of_lxc_only_the_container_is_one(payload: str, watcher: str) -> None:
+    lifecycle = Lifecycle()
+    changes = feed(lifecycle, lxc(Kernel(), payload, watcher))
+    [born] = births(changes)
+
+    assert born.identity == Identity(ContainerId("web"), Runtime.LXC, is_root=True)
+    assert born.path == payload
+    assert [name for name in names(changes) if name != "Placed"] == [
+        "Born", "Entered", "Started", "Gone",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", ["machine.slice/machine-web.scope", "some.service"])
+def test_of_nspawn_only_the_payload_is_one(unit: str) -> None:
+    kernel, lifecycle = Kernel(), Lifecycle()
+    payload, supervisor = f"/{unit}/payload", f"/{unit}/supervisor"
+    changes = feed(
+        lifecycle,
+        [
+            kernel.mkdir(f"/{unit}", SYSTEMD),
+            kernel.attach(f"/{unit}", NSPAWN),
+            kernel.mkdir(payload, NSPAWN),
+            kernel.attach(payload, child(NSPAWN)),
+            kernel.mkdir(supervisor, NSPAWN),
+            kernel.attach(supervisor, NSPAWN),
+            kernel.exec(payload, child(NSPAWN)),
+            kernel.mkdir(f"{payload}/init.scope", child(NSPAWN)),
+            kernel.rmdir(f"{payload}/init.scope"),
+            kernel.rmdir(supervisor),
+            kernel.rmdir(payload),
+        ],
+    )
+    [born] = births(changes)
+
+    assert born.identity == Identity(ContainerId("web"), Runtime.NSPAWN, is_root=True)
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+
+
+def test_a_name_of_the_users_choice_is_only_good_for_its_path() -> None:
+    """Two users' `web`, and systemd-nspawn's."""
+    kernel, lifecycle = Kernel(), Lifecycle()
+    paths = ["/a/lxc.payload.web", "/b/lxc.payload.web", "/machine-web.scope/payload"]
+    changes = feed(lifecycle, [kernel.mkdir(path, SOMEBODY) for path in paths])
+
+    assert [born.path for born in births(changes)] == paths
+    assert names(changes) == ["Born"] * 3

@@ -34,7 +34,7 @@ VALUES: dict[str, Any] = {
 
 
 def test_every_fact_has_its_place_in_the_event() -> None:
-    said = set(Facts.__struct_fields__) - {"leads", "absent"}
+    said = set(Facts.__struct_fields__) - {"leads", "absent", "corrects"}
 
     assert said == set(FIELDS)
     tops = {name.partition(".")[0] for name in FIELDS.values()} - {"created"}  # tells of ctime
@@ -104,6 +104,19 @@ def test_a_value_and_its_absence_from_one_source_is_the_value() -> None:
 
     assert known.facts.name == "web"
     assert known.facts.absent == {}
+
+
+def test_who_knows_better_corrects() -> None:
+    known = Known()
+    known.add("bundle", Facts(image="other:1", absent={"image.id": Missing.NOT_RECORDED}))
+
+    settled = known.add("containerd", Facts(image="web:1", image_id="c", corrects=("image",)))
+
+    assert (known.facts.image, known.facts.image_id) == ("web:1", None)
+    assert known.sources == {"container_image": "containerd", "image.id": "bundle"}
+    assert settled == {"container_image"}
+    assert known.add("containerd", Facts(name="web", corrects=("image",))) == {"container_name"}
+    assert known.facts.image == "web:1"
 
 
 def test_leads_are_filled_up_and_never_overwritten() -> None:

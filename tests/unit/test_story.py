@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
-from ctrwatch.core.lifecycle import Born, Change, Entered, Gone, Placed, Started
-from ctrwatch.core.steps import STEPS
+from ctrwatch.core.lifecycle import Born, Entered, Gone, Placed, Started, Told
+from ctrwatch.core.steps import MORE, STEPS
 from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent
 from ctrwatch.model import (
@@ -48,6 +48,8 @@ RECORD = Facts(
     runtime=Runtime.DOCKER,
     image="docker.io/library/nginx:1.27",
     image_digest="sha256:" + "a" * 64,
+    digest_kind="index",
+    image_id="sha256:" + "c" * 64,
     name="web",
     labels={},
     sandbox=False,
@@ -57,7 +59,8 @@ TEN = (
     *("runtime", "container_id", "ctime", "container_image", "container_image_digest"),
     *("container_name", "pod_name", "pod_namespace", "pod_uid", "pod_sandbox"),
 )
-DOWN = Unavailable("docker: connection refused")
+DOWN = Unavailable("docker: it answered 500")
+AWAY = Unavailable("docker: connection refused", away=True)
 
 
 def born(serial: int = 1, **changes: Any) -> Born:
@@ -121,7 +124,7 @@ class Player:
 
     # --- inputs ---
 
-    def change(self, *changes: Change) -> list[ContainerEvent]:
+    def change(self, *changes: Told) -> list[ContainerEvent]:
         told = len(self.events)
         for change in changes:
             self.now_ns = max(self.now_ns, change.boot_ns)
@@ -152,6 +155,9 @@ class Player:
         while self.alarms:
             self.ring()
         return self.events[told:]
+
+    def back(self, source: str) -> None:
+        self._take(self.stories.back(source))
 
     def finish(self) -> list[ContainerEvent]:
         told = len(self.events)
@@ -212,7 +218,7 @@ def whole_and_explained(event: ContainerEvent) -> None:
     open_fields = {
         field
         for field, reason in missing.items()
-        if reason not in FINAL and field not in ("init.pid", "ctime", "creator")
+        if reason not in FINAL and field not in ("init.pid", "ctime", "creator", *MORE)
     }
     if event.evidence.status == "complete":
         assert not open_fields
@@ -273,7 +279,7 @@ def complete(player: Player, birth: Born | None = None) -> list[ContainerEvent]:
         pytest.param(None, 100, id="a-task-that-does-not-come"),
     ],
 )
-def test_a_complete_one_waits_no_longer_than(last: Change | None, at_ms: float) -> None:
+def test_a_complete_one_waits_no_longer_than(last: Told | None, at_ms: float) -> None:
     player = Player()
     assert complete(player) == []
 
@@ -281,6 +287,63 @@ def test_a_complete_one_waits_no_longer_than(last: Change | None, at_ms: float) 
 
     assert told[0].event == "container_create"
     assert told[0].evidence.after_ms == at_ms
+
+
+NO_KIND = msgspec.structs.replace(
+    RECORD, digest_kind=None, leads=Leads(digests=("sha256:" + "a" * 64,))
+)
+KIND = Found(Facts(digest_kind="index"))
+
+
+def test_more_of_an_image_is_asked_for_and_waited_for_a_little() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    player.answer("docker.files", Found(NO_KIND), at_ms=3)
+    assert player.open == ["containerd"]
+    player.change(entered(9))
+    player.answer("init", Found(Facts(init_pid=7209)), at_ms=9.5)
+    assert player.change(placed(10)) == []
+
+    (create,) = player.answer("containerd", KIND, at_ms=11)
+
+    assert (create.image.digest_kind, create.evidence.status) == ("index", "complete")
+    assert create.evidence.sources["image.digest_kind"] == "containerd"
+
+
+def test_an_event_is_complete_without_more_of_its_image() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    player.answer("docker.files", Found(NO_KIND), at_ms=3)
+    player.change(entered(9))
+    player.answer("init", Found(Facts(init_pid=7209)), at_ms=9.5)
+    player.change(placed(10))
+
+    (create,) = player.ring()
+
+    assert create.evidence.status == "complete"
+    assert create.evidence.missing["image.digest_kind"] is Missing.DEADLINE
+    (update,) = player.answer("containerd", KIND, at_ms=40)
+    assert (update.event, update.changed) == ("container_update", ("image",))
+
+
+def test_nobody_is_asked_for_more_of_an_image_that_is_none() -> None:
+    player = Player()
+    player.change(born())
+    player.answer("creator", LEADS, at_ms=1)
+    player.answer("bundle", Found(SPEC), at_ms=2)
+    absent = {
+        **RECORD.absent, "container_image_digest": Missing.NO_IMAGE,
+        "container_image": Missing.NO_IMAGE,
+    }  # fmt: skip
+    nothing = dict.fromkeys(("image", "image_digest", "digest_kind", "image_id"))
+    record = msgspec.structs.replace(RECORD, absent=absent, **nothing)
+    player.answer("docker.files", Found(record), at_ms=3)
+
+    assert player.open == []
 
 
 def test_when_a_task_has_entered_the_wait_is_short() -> None:
@@ -396,7 +459,7 @@ def test_an_update_may_bring_nothing_but_certainty() -> None:
     player.change(born())
     player.answer("creator", LEADS, at_ms=1)
     player.answer("bundle", Found(SPEC), at_ms=2)
-    some = msgspec.structs.replace(RECORD, image_digest=None, runtime=None)
+    some = msgspec.structs.replace(RECORD, image_digest=None, digest_kind=None, runtime=None)
     player.answer("docker.files", Found(some), at_ms=3)
     last = Facts(
         runtime=Runtime.DOCKER, absent={"container_image_digest": Missing.NO_REGISTRY_DIGEST}
@@ -501,7 +564,8 @@ def test_a_source_that_does_not_know_yet_is_asked_again_with_growing_pauses() ->
     ("answer", "until_s"),
     [
         pytest.param(NotFound(), 2, id="who-does-not-know-it"),
-        pytest.param(DOWN, 600, id="who-is-away"),
+        pytest.param(DOWN, 600, id="what-can-not-be-read"),
+        pytest.param(AWAY, 2, id="who-is-away"),
     ],
 )
 def test_nobody_is_asked_for_ever(answer: Answer, until_s: int) -> None:
@@ -537,6 +601,45 @@ def test_who_is_away_gives_the_reason_and_its_later_answer_an_update() -> None:
         *("container_image", "container_image_digest", "container_name", "image")
     }
     assert update.evidence.missing["security"] is Missing.NOT_FOUND
+
+
+def test_who_was_away_is_asked_again_when_it_is_back_however_late() -> None:
+    player = Player()
+    player.change(born(call=None, creator=SYSTEMD))
+    player.answer("docker.files", NotFound(), at_ms=1)
+    player.answer("docker", AWAY, at_ms=2)
+    player.ring_all()
+    for source in player.open:  # a last time, too late to be asked again
+        player.answer(source, AWAY if source == "docker" else NotFound(), at_ms=3000)
+    assert player.open == []
+
+    player.now_ns = BORN_NS + 3_600_000 * MS  # an hour
+    player.back("containerd")  # which does not keep Docker's containers
+    player.back("docker")
+    player.back("docker")  # it is being asked already
+    assert player.open == ["docker"]
+    (update,) = player.answer("docker", Found(RECORD))
+    assert update.event == "container_update"
+    assert "container_image" in update.changed
+    player.back("docker")
+    assert "docker" not in player.open, "what it knew it has said"
+
+
+def test_a_question_that_brings_a_daemon_down_is_put_with_growing_pauses() -> None:
+    player = Player(wait_ns=0)
+    player.change(born())
+    while player.asks:
+        (_, source), ask = next(iter(player.asks.items()))
+        player.now_ns += ask.pause_ns
+        player.answer(source, AWAY)
+    pauses = []
+    for _ in range(15):
+        player.back("creator")
+        pauses.append(player.asks[1, "creator"].pause_ns // MS)
+        player.answer("creator", AWAY)
+
+    assert pauses[:4] == [2, 4, 8, 16]
+    assert pauses[-1] == 10_000
 
 
 @pytest.mark.parametrize(
@@ -677,12 +780,12 @@ FACTS = st.sampled_from(
         Facts(labels={"a": "b"}, sandbox=True, created_ns=7),
     ]
 )
-ANSWERS: st.SearchStrategy[Answer] = (
-    st.builds(Found, FACTS) | st.just(NotFound()) | st.just(Unavailable("x: away"))
+ANSWERS: st.SearchStrategy[Answer] = st.builds(Found, FACTS) | st.sampled_from(
+    [NotFound(), DOWN, AWAY]
 )
 
 
-def course(serial: int, data: st.DataObject) -> list[Change]:
+def course(serial: int, data: st.DataObject) -> list[Told]:
     """A container's own changes, in an order that the lifecycle gives."""
     path, key = f"/c{serial}", CgroupKey(3, serial)
     known = data.draw(st.booleans(), label="the runtime called")
@@ -694,7 +797,7 @@ def course(serial: int, data: st.DataObject) -> list[Change]:
     creator: Task = runc(f"c{serial}") if known else SYSTEMD
     call = oci_call(creator.argv)
     birth = born(serial, path=path, cgroup=key, identity=identity, creator=creator, call=call)
-    middle: list[Change] = data.draw(
+    middle: list[Told] = data.draw(
         st.permutations([entered(serial=serial), started(serial=serial)])
     )
     if isinstance(middle[0], Started):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 __all__ = ("CAPABILITIES", "Answered", "Check", "HostFacts", "checks")
 
@@ -49,8 +50,11 @@ class HostFacts(NamedTuple):
     program: bool  # the compiled BPF object is there
     capabilities: int  # CapEff of /proc/self/status
     memlock_bytes: int | None  # None: no limit
-    sensor_ms: float | None  # to attach and detach; None: it refused
+    sensor_ms: float | None  # to attach and detach eBPF; None: it refused
     refusal: str  # why, in HostError's words
+    fanotify_ms: float | None  # the same of the sensor in reserve
+    fanotify_refusal: str
+    without: str  # why fanotify would tell of no container_start; "" if it does
     known: Mapping[int, str]  # the kernel's hierarchies: controllers by id, 0 is the unified one
     mounted: Mapping[int, str]  # where they are mounted
     foreign: frozenset[str]  # of pid, cgroup, user: the namespaces that are not the host's own
@@ -80,9 +84,13 @@ def checks(facts: HostFacts) -> list[Check]:
         _program(facts),
         *_privileges(facts),
         *_memlock(facts),
-        _cgroups(facts),
     ]
-    found += [_sensor(facts, found), *_namespaces(facts)]
+    found.append(_sensor(facts, found))
+    if facts.fanotify_ms is not None:  # not well, but watched all the same
+        found = [
+            replace(each, state="warning") if each.state == "problem" else each for each in found
+        ]
+    found += [_fanotify(facts), _cgroups(facts), *_namespaces(facts)]
     found += map(_runtime, facts.runtimes)
     if not any(each.failure != "absent" for each in facts.runtimes):
         found.append(
@@ -206,6 +214,30 @@ def _sensor(facts: HostFacts, before: list[Check]) -> Check:
         if known
         else "please report this, with `ctrwatch doctor --json`",
     )
+
+
+def _fanotify(facts: HostFacts) -> Check:
+    """The second sensor, for where eBPF can't run."""
+    needed = facts.sensor_ms is None
+    if facts.fanotify_ms is None:
+        what = f"not in reserve: {facts.fanotify_refusal}"
+        return Check(
+            "fanotify",
+            "problem" if needed else "ok",
+            facts.fanotify_refusal if needed else what,
+            "mend this, or what eBPF needs" if needed else "",
+        )
+    what = (
+        f"{'used' if needed else 'in reserve'}: attached and detached in {facts.fanotify_ms:.1f} ms"
+    )
+    if facts.without:
+        return Check(
+            "fanotify",
+            "warning" if needed else "ok",
+            f"{what}; no container_start: {facts.without}",
+            "run it in the host's network namespace, with CAP_NET_ADMIN" if needed else "",
+        )
+    return Check("fanotify", "ok", what)
 
 
 # --- where it looks -------------------------------------------------------------------

@@ -29,8 +29,9 @@ from ctrwatch.errors import HostError
 from ctrwatch.evidence import http, libpod
 from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
-from ctrwatch.evidence.files import Absent, Unreadable
+from ctrwatch.evidence.files import Absent, Tree, Unreadable
 from ctrwatch.sensor.ebpf import EbpfSensor
+from ctrwatch.sensor.fanotify import FanotifySensor
 from ctrwatch.sensor.host import BTF, Host, read_host
 
 __all__ = ("run",)
@@ -118,7 +119,8 @@ def look(sockets: Mapping[str, Sequence[str]]) -> HostFacts:
     except HostError:
         host = None
     library = _library()
-    sensor_ms, refusal = _attach(host)
+    sensor_ms, refusal, _ = _attach(EbpfSensor, host)
+    fanotify_ms, fanotify_refusal, without = _attach(FanotifySensor, host)
     return HostFacts(
         kernel=os.uname().release,
         btf=BTF.exists(),
@@ -130,6 +132,9 @@ def look(sockets: Mapping[str, Sequence[str]]) -> HostFacts:
         memlock_bytes=_memlock(),
         sensor_ms=sensor_ms,
         refusal=refusal,
+        fanotify_ms=fanotify_ms,
+        fanotify_refusal=fanotify_refusal,
+        without=without,
         known=hierarchies(Path("/proc/self/cgroup").read_text("utf-8", "replace")),
         mounted={number: each.mount for number, each in host.hierarchies.items()} if host else {},
         foreign=frozenset(_foreign()),
@@ -157,15 +162,19 @@ def _library() -> _Libbpf:
     return _Libbpf(version, major, bool(answer) if answer in (0, 1) else None)
 
 
-def _attach(host: Host | None) -> tuple[float | None, str]:
+def _attach(
+    sensor: type[EbpfSensor | FanotifySensor], host: Host | None
+) -> tuple[float | None, str, str]:
+    """How long it took in ms, or why it can't run; and what it is without."""
     if host is None:
-        return None, "not tried: there is no cgroup file system"
+        return None, "not tried: there is no cgroup file system", ""
     before = time.perf_counter()
     try:
-        EbpfSensor(host).close()
+        with sensor(host) as attached:
+            without = attached.without
     except HostError as error:
-        return None, clean(str(error), _REFUSAL)
-    return (time.perf_counter() - before) * 1e3, ""
+        return None, clean(str(error), _REFUSAL), ""
+    return (time.perf_counter() - before) * 1e3, "", without
 
 
 def capabilities(status: str) -> int:
@@ -220,7 +229,8 @@ def _questions(here: Sockets) -> Iterator[Awaitable[Answered]]:
         importlib.import_module("ctrwatch.evidence.api.client")  # 55 ms, not the daemon's
         yield asked("containerd", path, containerd_namespaces)
     for path in here.present("cri"):
-        yield asked("cri", path, _connect)
+        importlib.import_module("ctrwatch.evidence.api.cri")
+        yield asked("cri", path, cri_version)
     for root in GRAPH_ROOTS:
         if os.path.isdir(root):
             yield _podman(root)
@@ -296,11 +306,18 @@ async def containerd_namespaces(path: str) -> str:
     return "namespaces " + ", ".join(sorted(namespaces)) if namespaces else "no namespaces yet"
 
 
+async def cri_version(path: str) -> str:
+    from ctrwatch.evidence.api.cri import connected
+
+    async with connected(path) as client:
+        return " ".join(await client.runtime())
+
+
 async def _podman(root: str) -> Answered:
     """Podman has no daemon to ask: its storage must be readable."""
     before = time.perf_counter()
     try:
-        libpod.find(root, "")
+        libpod.find(Tree(root, 0), "")
     except Absent:
         says = "a storage without a database: Podman has made no container yet"
     except Unreadable as error:

@@ -5,7 +5,9 @@ Pure: text in, facts out. Seen with containerd 1.6, Podman 4.3, CRI-O 1.37, Buil
 Docker 20.10 (tests/data/bundles, tests/data/crio); nerdctl's and older ones' are read.
 
 Annotations can lie: `docker run --annotation` writes any. So an engine's annotations are
-believed only in a directory where that engine's bundles lie, and Docker's never.
+believed only in a directory where that engine's bundles lie, and Docker's never. Docker,
+containerd and CRI-O are daemons, mostly root's: of a container that an unprivileged user
+made, a bundle, which he can write himself, does not speak for them; their own records do.
 """
 
 from __future__ import annotations
@@ -48,13 +50,19 @@ _MOUNT_POINT: Final = re.compile(r"(?P<root>/.*)/[a-z0-9]+/[0-9a-f]{64}/merged")
 
 
 def who(
-    annotations: Mapping[str, str], bundle_dir: str, oci_runtime: str, container_id: str = ""
+    annotations: Mapping[str, str],
+    bundle_dir: str,
+    oci_runtime: str,
+    container_id: str = "",
+    *,
+    rootless: bool = False,
 ) -> Facts:
     """
     Return what a bundle's *annotations* and directory say of the container's identity.
 
     *oci_runtime* is the program that made the container (core/cmdline.py), "" if unknown;
-    *container_id*, where it is known, is the name of a container that has no engine.
+    *container_id*, where it is known, is the name of a container that has no engine;
+    *rootless*: an unprivileged user made it.
 
     >>> bundle = "/run/containerd/io.containerd.runtime.v2.task/batch/job-1"
     >>> facts = who({}, bundle, "runc")
@@ -65,11 +73,12 @@ def who(
     manager = annotations.get("io.container.manager")
     if place := _TASK.fullmatch(bundle_dir):
         facts = _containerd(annotations, place["namespace"], place["id"])
+        facts = Facts(leads=facts.leads) if rootless else facts
     elif place := _STORAGE.fullmatch(bundle_dir):
         facts = Facts()
         if manager == "libpod":
             facts = _podman(annotations, place["root"])
-        elif manager == "cri-o":
+        elif manager == "cri-o" and not rootless:
             facts = _crio(annotations)
     elif _BUILDKIT_STEP.fullmatch(bundle_dir):
         facts = _alone(Runtime.BUILDKIT, leads)

@@ -29,7 +29,16 @@ import msgspec
 from ctrwatch.core.text import jsonable
 from ctrwatch.model import ContainerId, Identity, Runtime
 
-__all__ = ("LAYOUTS", "PLACEHOLDERS", "Explanation", "Layout", "explain", "identify", "pod_uid")
+__all__ = (
+    "LAYOUTS",
+    "PLACEHOLDERS",
+    "Explanation",
+    "Layout",
+    "explain",
+    "identify",
+    "is_free_name",
+    "pod_uid",
+)
 
 
 class Layout(NamedTuple):
@@ -45,6 +54,7 @@ PLACEHOLDERS: Final = {
     "<build>": r"(?P<id>[0-9a-z]{25})",  # BuildKit's, base 36
     "<step>": r"(?P<id>buildah-buildah[0-9]{1,20})",  # buildah's
     "<name>": r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.+-]{0,254})",  # of the user's choice
+    "<machine>": r"(?P<id>[A-Za-z0-9](?:[A-Za-z0-9_.-]|\\x2d){0,254})",  # systemd writes "-" so
     "<64>": r"[0-9a-f]{64}",  # as long as an id, but not a container's
     # A pod's uid; a static pod's is a hash of 32 digits. systemd's slices have "_" for "-".
     "<uid>": r"(?P<uid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})",
@@ -74,10 +84,14 @@ LAYOUTS: Final = (
     Layout("<step>", Runtime.BUILDAH),  # a RUN step, cgroupfs driver
     Layout("<step>.scope", Runtime.BUILDAH),  # systemd driver
     Layout("garden/<guid>", Runtime.GARDEN),  # Cloud Foundry
-    Layout("lxc/<name>", Runtime.LXC),  # LXC 3
+    Layout("lxc/lxc.payload.<name>", Runtime.LXC),  # LXC 4, told to use a directory "lxc"
+    Layout("lxc/lxc.monitor.*", None),
+    Layout("lxc/lxc.pivot", None),  # where its monitors go to end
+    Layout("lxc/<name>", Runtime.LXC),  # LXC 3; Proxmox
     Layout("lxc.payload/<name>", Runtime.LXC),  # LXC 3.1
     Layout("lxc.payload.<name>", Runtime.LXC),  # LXC 4
-    Layout("systemd-nspawn@<name>.service/payload", Runtime.NSPAWN),
+    Layout("systemd-nspawn@<machine>.service/payload", Runtime.NSPAWN),
+    Layout("machine-<machine>.scope/payload", Runtime.NSPAWN),  # registered with machined
     # No containers, though their names hold what could be an id.
     Layout("libpod_parent/<64>", None),  # a Podman pod
     Layout("kata_overhead/<64>", None),  # Kata's own processes
@@ -145,6 +159,19 @@ def pod_uid(path: str) -> str:
     return _read(path)[1] if "kubepods" in path else ""
 
 
+def is_free_name(identity: Identity) -> bool:
+    """
+    Tell whether its user chose the container's id: another ``web`` may live elsewhere.
+
+    >>> is_free_name(Identity(ContainerId("web"), Runtime.LXC, is_root=True))
+    True
+    """
+    return identity.runtime in _FREE_NAMES
+
+
+_FREE_NAMES: Final = frozenset({Runtime.LXC, Runtime.NSPAWN})
+
+
 def explain(path: str) -> Explanation:
     """Return what *path* proves; any text at all gets an answer."""
     identity = identify(path)
@@ -169,7 +196,7 @@ def _read(path: str) -> tuple[Identity | None, str]:
             pod = match[row.uid].replace("_", "-")
         if row.runtime is None:
             continue
-        container_id = ContainerId(match[row.id])
+        container_id = ContainerId(match[row.id].replace("\\x2d", "-"))
         if container_id not in found:
             found[container_id] = (row.runtime, match.end() == len(path), pod)
         pod = ""
@@ -209,7 +236,7 @@ _ANY_LAYOUT, _ROWS = _compile()
 
 # What every path of a container holds: the long id, or a word of a layout without one.
 _LONG_ID: Final = re.compile(r"[0-9a-f]{64}")
-_WORDS: Final = re.compile(r"lxc[./]|:docker:|buildkit/|garden/|systemd-nspawn@|buildah-buildah")
+_WORDS: Final = re.compile(r"lxc[./]|:docker:|buildkit/|garden/|/payload|buildah-buildah")
 
 
 def _may_hold_a_container(path: str) -> bool:

@@ -8,21 +8,25 @@ Every input is a value, and nothing else moves the chain: a journal of its input
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
-from ctrwatch.core.lifecycle import Change, Lifecycle
-from ctrwatch.core.story import Effect, Stories, Tell
-from ctrwatch.model import Answer, Listed, RawEvent
+from ctrwatch.core.lifecycle import Change, Lifecycle, Look
+from ctrwatch.core.story import Effect as Told, Stories, Tell
+from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Task
 
 __all__ = (
     "JOURNAL_VERSION",
+    "Back",
     "Chain",
     "Clock",
+    "Effect",
     "Ending",
     "Header",
     "Input",
+    "Looked",
     "Lost",
     "Overdue",
     "Reply",
@@ -58,6 +62,20 @@ class Overdue(msgspec.Struct, frozen=True, kw_only=True, tag="overdue"):
     serial: int
 
 
+class Looked(msgspec.Struct, frozen=True, kw_only=True, tag="looked"):
+    """The answer to a `Look`: whose child had entered the cgroup. None: it has ended."""
+
+    cgroup: CgroupKey
+    caller: Task | None
+
+
+class Back(msgspec.Struct, frozen=True, kw_only=True, tag="back"):
+    """A daemon of that source is there that was not, or did not answer, before."""
+
+    boot_ns: int
+    source: str
+
+
 class Lost(msgspec.Struct, frozen=True, kw_only=True, tag="lost"):
     """The sensor has dropped that many raw events since it was attached."""
 
@@ -77,7 +95,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
     boot_ns: int
 
 
-Input = RawEvent | Listed | Reply | Overdue | Lost | Clock | Ending
+Input = RawEvent | Listed | Looked | Reply | Overdue | Back | Lost | Clock | Ending
+Effect = Told | Look
 
 
 class Chain:
@@ -107,7 +126,7 @@ class Chain:
     def lost(self) -> int:
         return self._stories.lost
 
-    def feed(self, item: Input) -> list[Effect]:
+    def feed(self, item: Input) -> Sequence[Effect]:
         effects = self._feed(item)
         for effect in effects:
             if isinstance(effect, Tell):
@@ -116,7 +135,7 @@ class Chain:
                     self.told[effect.event.evidence.status] += 1
         return effects
 
-    def _feed(self, item: Input) -> list[Effect]:
+    def _feed(self, item: Input) -> Sequence[Effect]:  # noqa: PLR0911 - one for each input
         stories = self._stories
         match item:
             case RawEvent():
@@ -124,10 +143,14 @@ class Chain:
                 return self._changed(self._lifecycle.feed(item))
             case Listed():
                 return self._changed(self._lifecycle.listed(item))
+            case Looked():
+                return self._changed(self._lifecycle.looked(item.cgroup, item.caller))
             case Reply():
                 return stories.answered(item.serial, item.source, item.answer, item.boot_ns)
             case Overdue():
                 return stories.overdue(item.serial, item.boot_ns)
+            case Back():
+                return stories.back(item.source)
             case Lost():
                 stories.lost = max(stories.lost, item.total)
             case Clock():
@@ -136,5 +159,8 @@ class Chain:
                 return stories.finish(item.boot_ns)
         return []
 
-    def _changed(self, changes: list[Change]) -> list[Effect]:
-        return [effect for change in changes for effect in self._stories.changed(change)]
+    def _changed(self, changes: list[Change]) -> Sequence[Effect]:
+        effects: list[Effect] = []
+        for change in changes:
+            effects += [change] if isinstance(change, Look) else self._stories.changed(change)
+        return effects

@@ -21,12 +21,18 @@ import msgspec
 __all__ = (
     "COMMANDS",
     "ConmonCall",
+    "Grammar",
     "OciCall",
     "ShimCall",
     "conmon_call",
+    "flags_of",
+    "grammar",
     "is_container_id",
+    "is_stage",
     "oci_call",
+    "program_of",
     "shim_call",
+    "words_of",
 )
 
 COMMANDS: Final = ("create", "run", "restore")  # those that make a container
@@ -48,16 +54,16 @@ RUNTIMES: Final = {
 }
 
 
-class _Grammar(NamedTuple):
+class Grammar(NamedTuple):
     values: frozenset[str]  # flags that take a value
     switches: frozenset[str]  # flags that take none
 
 
-def _grammar(values: str, switches: str) -> _Grammar:
-    return _Grammar(frozenset(values.split()), frozenset(switches.split()))
+def grammar(values: str, switches: str) -> Grammar:
+    return Grammar(frozenset(values.split()), frozenset(switches.split()))
 
 
-_OCI: Final = _grammar(
+_OCI: Final = grammar(
     values="""
         root r log l log-format log-level criu rootless cgroup-manager
         bundle b config f console-socket pid-file p preserve-fds image-path work-path
@@ -68,11 +74,11 @@ _OCI: Final = _grammar(
         tcp-established ext-unix-sk shell-job file-locks auto-dedup lazy-pages
     """,
 )
-_SHIM: Final = _grammar(
+_SHIM: Final = grammar(
     values="namespace id address bundle publish-binary socket workdir containerd-binary runtime-root",
     switches="debug info v systemd-cgroup",
 )
-_CONMON: Final = _grammar(
+_CONMON: Final = grammar(
     values="""
         api-version bundle b cid c conmon-pidfile P container-pidfile p cuuid u
         exec-process-spec exit-command exit-command-arg exit-delay exit-dir log-level log-path l
@@ -147,7 +153,7 @@ def oci_call(argv: Sequence[str], *, cut: bool = False) -> OciCall | None:
         return None
     command, words, options = split
     bundle = options.get("bundle") or options.get("b") or ""
-    program = _program(argv)
+    program = program_of(argv)
     oci_runtime = RUNTIMES.get(_VERSION.sub("", program), "")
     if not oci_runtime and bundle and command == "create" and program.isprintable():
         oci_runtime = program[:NAME_MAX]
@@ -173,7 +179,7 @@ def _split(argv: Sequence[str]) -> tuple[str, list[str], dict[str, str]] | None:
     words: list[str] = []
     options: dict[str, str] = {}
     in_doubt = False  # after a flag that we do not know: the next word may be its value
-    for flag, word in _words(argv, _OCI):
+    for flag, word in words_of(argv, _OCI):
         if flag:
             options[flag] = word
             in_doubt = not (word or flag in _OCI.switches or flag in _OCI.values)
@@ -196,9 +202,9 @@ def shim_call(argv: Sequence[str]) -> ShimCall | None:
     >>> shim_call(line.split()).namespace
     'moby'
     """
-    if not _program(argv).removeprefix("docker-").startswith("containerd-shim"):
+    if not program_of(argv).removeprefix("docker-").startswith("containerd-shim"):
         return None
-    options = {flag: word for flag, word in _words(argv, _SHIM) if flag}
+    options = {flag: word for flag, word in words_of(argv, _SHIM) if flag}
     # The shim of containerd's v1 runtime has no -id: its -workdir ends in <namespace>/<id>.
     task_id = options.get("id") or options.get("workdir", "").rstrip("/").rpartition("/")[2]
     namespace = options.get("namespace", "")
@@ -211,9 +217,9 @@ def shim_call(argv: Sequence[str]) -> ShimCall | None:
 
 def conmon_call(argv: Sequence[str]) -> ConmonCall | None:
     """Return what a conmon monitors; None for an exec session and any other command line."""
-    if _program(argv) != "conmon":
+    if program_of(argv) != "conmon":
         return None
-    options = {flag: word for flag, word in _words(argv, _CONMON) if flag}
+    options = {flag: word for flag, word in words_of(argv, _CONMON) if flag}
     container_id = options.get("cid") or options.get("c") or ""
     bundle = options.get("bundle") or options.get("b") or ""
     is_session = "exec" in options or "e" in options
@@ -243,6 +249,19 @@ def is_container_id(text: str, oci_runtime: str = "runc") -> bool:
     return _ID.fullmatch(text) is not None
 
 
+def is_stage(comm: str) -> bool:
+    """
+    Tell whether an OCI runtime's own process may be called so, on its way into a container.
+
+    runc executes a copy of itself (/proc/self/exe, /dev/fd/6) and names its stages
+    ``runc:[1:CHILD]`` (libcontainer/nsenter/nsexec.c); crun forks. The kernel keeps 15 bytes.
+    """
+    return _STAGE.match(comm) is not None
+
+
+_STAGE: Final = re.compile(
+    "|".join([*(re.escape(name[:15]) for name in RUNTIMES), "exe$", r"\d+$"])
+)
 _ID: Final = re.compile(r"[A-Za-z0-9_+,.-]+")
 _VERSION: Final = re.compile(
     r"[-.](?:v?[0-9][\w.]*|amd64|arm64|cdi|legacy|experimental|wasm|real)\Z"
@@ -252,7 +271,7 @@ _VERSION: Final = re.compile(
 _OFF: Final = frozenset(("false", "False", "FALSE", "f", "F", "0"))  # strconv.ParseBool
 
 
-def _program(argv: Sequence[str]) -> str:
+def program_of(argv: Sequence[str]) -> str:
     return argv[0].rpartition("/")[2] if argv else ""
 
 
@@ -261,7 +280,7 @@ def _is_on(options: dict[str, str], *names: str) -> bool:
     return any(options.get(name, "false") not in _OFF for name in names)
 
 
-def _words(argv: Sequence[str], grammar: _Grammar) -> Iterator[tuple[str, str]]:
+def words_of(argv: Sequence[str], grammar: Grammar) -> Iterator[tuple[str, str]]:
     """Return (flag, its value or "") and ("", word) for all but the program's name."""
     at = 1
     while at < len(argv):
@@ -274,12 +293,12 @@ def _words(argv: Sequence[str], grammar: _Grammar) -> Iterator[tuple[str, str]]:
             yield "", word
             continue
         following = argv[at] if at < len(argv) else ""
-        found, took_following = _flag(word, following, grammar)
+        found, took_following = flags_of(word, following, grammar)
         yield from found
         at += took_following
 
 
-def _flag(word: str, following: str, grammar: _Grammar) -> tuple[list[tuple[str, str]], bool]:
+def flags_of(word: str, following: str, grammar: Grammar) -> tuple[list[tuple[str, str]], bool]:
     """Return the flags that *word* holds, and whether it took the *following* word."""
     flag, has_value, value = word.removeprefix("-").removeprefix("-").partition("=")
     if has_value and (flag in grammar.values or flag in grammar.switches):

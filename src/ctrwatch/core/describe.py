@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from ctrwatch.core import reference
 from ctrwatch.core.lifecycle import Born
 from ctrwatch.core.merge import Known
+from ctrwatch.core.steps import MORE
 from ctrwatch.core.text import jsonable
 from ctrwatch.event import (
     Cgroup,
@@ -69,6 +70,8 @@ def describe(
         missing.setdefault("init.pid", Missing.NOT_FOUND if born.listed else Missing.DEADLINE)
     if born.creator is None:
         missing["creator"] = Missing.BEFORE_US
+    elif born.creator.only_pid:
+        missing["creator"] = Missing.NOT_FOUND
     return ContainerEvent(
         event=name,
         id=event_id,
@@ -129,7 +132,8 @@ def wall_ns(time: str) -> int:
 def _status(missing: Mapping[str, Missing], *, verified: bool) -> Status:
     if not verified:
         return "unverified"
-    soft = {"init.pid", "ctime", "creator"}  # useful, but not what makes an event complete
+    # Useful, but not what makes an event complete.
+    soft = {"init.pid", "ctime", "creator", *MORE}
     open_fields = {field for field, reason in missing.items() if reason not in FINAL}
     return "partial" if open_fields - soft else "complete"
 
@@ -152,6 +156,8 @@ def _ctime(born: Born, known: Known, wall_offset_ns: int) -> tuple[int | None, s
 def _creator(task: Task | None) -> Creator:
     if task is None:
         return Creator()
+    if task.only_pid:
+        return Creator(pid=task.pid or None, uid=task.uid if task.uid >= 0 else None)
     return Creator(
         pid=task.pid, ppid=task.ppid, uid=task.uid, gid=task.gid, comm=jsonable(task.comm)
     )

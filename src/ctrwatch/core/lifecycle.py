@@ -16,30 +16,41 @@ it is the directory that is named by the container's id, or else the one that th
 runtime's first task enters. The parents that a runtime makes on the way are neither.
 The same id once more below a container's own cgroup is a child, unless the runtime that
 made it lives in another mount namespace: a ``web`` inside of ``web``.
+
+With the systemd driver systemd makes the cgroup. Where its path proves nothing and an OCI
+runtime's process is the first to enter, `Look` asks for the command line of that process's
+parent; the answer comes back through `Lifecycle.looked`, and what happened meanwhile is
+told then.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from ctrwatch.core.cgroup import identify
-from ctrwatch.core.cmdline import COMMANDS, OciCall, oci_call
+from ctrwatch.core.cgroup import identify, is_free_name
+from ctrwatch.core.cmdline import COMMANDS, OciCall, is_stage, oci_call
+from ctrwatch.core.lxc import lxc_call
+from ctrwatch.core.nspawn import nspawn_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
 
-__all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Placed", "Started")
+__all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Look", "Placed", "Started", "Told")
 
 # Cgroups that an OCI runtime made on its way to the container's own: a handful for each
 # birth, dropped with it. The bound is for runtimes that fail half-way.
 _CANDIDATES: Final = 1024
+# Cgroups that nobody's name or command line explains, until a first task has entered: a
+# host makes a few at a time; a user who makes more only loses his own.
+_STRANGERS: Final = 4096
+_Value = TypeVar("_Value")
 _MAKING: Final = frozenset(COMMANDS)
 
 
 class Born(msgspec.Struct, frozen=True, kw_only=True):
-    """A container is there. `listed` says it was there before us."""
+    """A container is there. `call`: its creator's; `listed` says it was there before us."""
 
     serial: int
     boot_ns: int
@@ -82,11 +93,20 @@ class Gone(msgspec.Struct, frozen=True, kw_only=True):
     boot_ns: int
 
 
-Change = Born | Placed | Entered | Started | Gone
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """An OCI runtime's *task* entered a *cgroup* that somebody else made: who is its parent?"""
 
-# An id proven by the path is one container wherever its directories stand; a free name
-# is only good for its path.
-_Key = tuple[ContainerId, ...] | str
+    cgroup: CgroupKey
+    uid: int  # of the one who made it
+    task: Task
+
+
+Told = Born | Placed | Entered | Started | Gone
+Change = Told | Look
+
+# An id proven by the path is one container wherever its maker's directories stand; a free
+# name is only good for its path.
+_Key = tuple[str, ...] | str
 # An OCI runtime's process, and the id it was called with. Not its start time: a Go
 # program makes directories from any of its threads, and each has a start of its own.
 _Maker = tuple[int, str]
@@ -106,6 +126,16 @@ class _Container:
         return any(cgroup.hierarchy_id == hierarchy_id for cgroup in self.cgroups)
 
 
+class _Stranger:
+    """A cgroup that somebody made who is no OCI runtime, and what happened in it so far."""
+
+    def __init__(self, made: RawEvent) -> None:
+        self.made = made
+        self.entered: RawEvent | None = None  # by an OCI runtime's task
+        self.started: RawEvent | None = None
+        self.removed: RawEvent | None = None
+
+
 class Lifecycle:
     """Feed it every raw event, in order; it answers with what that means."""
 
@@ -116,6 +146,7 @@ class Lifecycle:
         self._by_path: dict[str, _Container] = {}
         self._by_maker: dict[_Maker, _Container] = {}
         self._candidates: OrderedDict[CgroupKey, tuple[RawEvent, OciCall]] = OrderedDict()
+        self._strangers: OrderedDict[CgroupKey, _Stranger] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._living)
@@ -137,7 +168,7 @@ class Lifecycle:
             return []
         cgroup, path = found.paths[0]
         identity = found.identity or self._free(found.container_id, path)
-        key = self._key(identity) if found.identity else path
+        key = _key(identity, path, found.uid) if found.identity else path
         if key in self._living or any(place in self._by_cgroup for place, _ in found.paths):
             return []
         identity = identity._replace(outer=self._around(path, identity))
@@ -169,34 +200,43 @@ class Lifecycle:
         called = call.container_id if call is not None else ""  # also cut off before the id
         if identity is not None and called in ("", identity.container_id):
             # What is not the root is a child that the runtime makes in the container's own.
-            key = self._key(identity)
-            return self._directory(event, identity, key, call) if identity.is_root else []
-        return self._unproven(event, call) if call is not None and called else []
+            key = _key(identity, event.path, task.uid)
+            if identity.is_root:
+                return self._directory(event, identity, key, task, call)
+        elif call is not None and called:
+            return self._unproven(event, call)
+        if call is None:
+            _bounded(self._strangers, event.cgroup, _Stranger(event), _STRANGERS)
+        return []
 
     def _unproven(self, event: RawEvent, call: OciCall) -> list[Change]:
         """An OCI runtime made a directory that is not named as its container's by the path."""
-        mine = self._by_maker.get(_maker(event, call))
+        above = self._strangers.get(_parent(event))
+        if above is not None and above.entered is not None:  # crun's child, before the answer
+            return self._introduced(above, event.task, call)
+        mine = self._by_maker.get(_maker(event.task, call))
         named = _name(event.path) == call.container_id
         if mine and named and not mine.entered and event.path.startswith(mine.path + "/"):
             return self._move(mine, event)
         known = self._by_path.get(event.path)
         if known is not None and known.identity.container_id == call.container_id:
-            return self._directory(event, known.identity, known.key, call)
-        if mine is not None or self._is_child(event, call):
+            return self._directory(event, known.identity, known.key, event.task, call)
+        if mine is not None or self._is_child(event.path, event.task, call):
             return []
         if named:
             identity = self._free(ContainerId(call.container_id), event.path)
-            return self._directory(event, identity, event.path, call)
-        self._consider(event, call)
+            return self._directory(event, identity, event.path, event.task, call)
+        _bounded(self._candidates, event.cgroup, (event, call), _CANDIDATES)
         return []
 
     def _directory(
-        self, event: RawEvent, identity: Identity, key: _Key, call: OciCall | None
+        self, event: RawEvent, identity: Identity, key: _Key, maker: Task, call: OciCall | None
     ) -> list[Change]:
+        """A container's own; its *maker* is who was called so."""
         if (listed := self._by_cgroup.get(event.cgroup)) is not None:
             # We looked between this mkdir and its being read: it will still enter and start.
             listed.entered = listed.started = False
-            self._sign(listed, event, call)
+            self._sign(listed, maker, call)
             return []
         changes: list[Change] = []
         known = self._living.get(key)
@@ -206,7 +246,7 @@ class Lifecycle:
             changes += self._forget(known, event.boot_ns)
         identity = identity._replace(outer=self._around(event.path, identity))
         container = self._add(key, identity, event.path)
-        self._sign(container, event, call)
+        self._sign(container, maker, call)
         self._place(container, event.cgroup)
         changes.append(
             Born(
@@ -216,7 +256,7 @@ class Lifecycle:
                 cgroup=event.cgroup,
                 path=event.path,
                 creator=event.task,
-                call=call,
+                call=call if maker is event.task else None,
             )
         )
         return changes
@@ -244,7 +284,9 @@ class Lifecycle:
     def _entered(self, event: RawEvent) -> list[Change]:
         changes = self._chosen(event) if event.cgroup in self._candidates else []
         container = self._of(event)
-        if container is not None and not container.entered:
+        if container is None:
+            return [*changes, *self._met(event)]
+        if not container.entered:
             container.entered = True
             changes.append(Entered(serial=container.serial, boot_ns=event.boot_ns, task=event.task))
         return changes
@@ -258,15 +300,23 @@ class Lifecycle:
         the_same = [  # it may have been made in all hierarchies before any is entered
             other
             for other, others_call in self._candidates.values()
-            if other.path == made.path and _maker(other, others_call) == _maker(made, call)
+            if other.path == made.path
+            and _maker(other.task, others_call) == _maker(made.task, call)
         ]
         return [
-            change for one in the_same for change in self._directory(one, identity, made.path, call)
+            change
+            for one in the_same
+            for change in self._directory(one, identity, made.path, one.task, call)
         ]
 
     def _executed(self, event: RawEvent) -> list[Change]:
         container = self._of(event)
-        if container is None or container.started:
+        if container is None:
+            stranger = self._strangers.get(event.cgroup) or self._strangers.get(_parent(event))
+            if stranger is not None and stranger.started is None:
+                stranger.started = event
+            return []
+        if container.started:
             return []
         container.started = container.entered = True
         return [
@@ -280,6 +330,10 @@ class Lifecycle:
 
     def _removed(self, event: RawEvent) -> list[Change]:
         self._candidates.pop(event.cgroup, None)
+        if (stranger := self._strangers.get(event.cgroup)) is not None:
+            if stranger.entered is None:
+                del self._strangers[event.cgroup]
+            stranger.removed = event
         container = self._by_cgroup.pop(event.cgroup, None)
         if container is None:
             return []
@@ -287,19 +341,73 @@ class Lifecycle:
         container.dying = True
         return [] if container.cgroups else self._forget(container, event.boot_ns)
 
+    # --- made by systemd --------------------------------------------------------------
+
+    def _met(self, event: RawEvent) -> list[Change]:
+        """The first task enters a cgroup that nothing explains."""
+        stranger = self._strangers.get(event.cgroup)
+        if stranger is None or stranger.entered is not None:
+            return []
+        if event.task.ppid == stranger.made.task.pid and (kept := _kept(stranger.made.task)):
+            return self._introduce_kept(event, stranger.made, *kept)
+        if not is_stage(event.task.comm):
+            del self._strangers[event.cgroup]  # a service, a session, a user's own
+            return []
+        stranger.entered = event
+        return [Look(cgroup=event.cgroup, uid=stranger.made.task.uid, task=event.task)]
+
+    def _introduce_kept(
+        self, event: RawEvent, made: RawEvent, runtime: Runtime, name: str
+    ) -> list[Change]:
+        """A child of LXC's monitor, or of systemd-nspawn, enters the directory made for it."""
+        container_id = ContainerId(name or _name(made.path.removesuffix("/payload")))
+        identity = self._free(container_id, made.path)._replace(runtime=runtime)
+        the_same = [  # it was made in all hierarchies before any is entered
+            other.made
+            for other in self._strangers.values()
+            if other.made.path == made.path and other.made.task.pid == made.task.pid
+        ]
+        changes: list[Change] = []
+        for one in the_same:
+            del self._strangers[one.cgroup]
+            changes += self._directory(one, identity, made.path, one.task, None)
+        return [*changes, *self._entered(event)]
+
+    def looked(self, cgroup: CgroupKey, caller: Task | None) -> list[Change]:
+        """The answer to a `Look`: the parent of the task that entered; None: it has ended."""
+        stranger = self._strangers.get(cgroup)
+        if stranger is None or stranger.entered is None:
+            return []  # it was introduced meanwhile
+        call = oci_call(caller.argv) if caller is not None else None
+        if caller is None or call is None:
+            del self._strangers[cgroup]
+            return []
+        return self._introduced(stranger, caller, call)
+
+    def _introduced(self, stranger: _Stranger, caller: Task, call: OciCall) -> list[Change]:
+        """An OCI runtime says whose cgroup it is: what happened in it happens now."""
+        made = stranger.made
+        del self._strangers[made.cgroup]
+        if self._is_child(made.path, caller, call):
+            return []
+        identity = self._free(ContainerId(call.container_id), made.path)
+        changes = self._directory(made, identity, made.path, caller, call)
+        for event in (stranger.entered, stranger.started, stranger.removed):
+            if event is not None:
+                changes += self.feed(event)
+        return changes
+
     # --- bookkeeping ----------------------------------------------------------------
 
     def _of(self, event: RawEvent) -> _Container | None:
         """The container of the cgroup itself, or of the one just above (crun's child)."""
-        parent = CgroupKey(event.cgroup.hierarchy_id, event.parent_id)
-        return self._by_cgroup.get(event.cgroup) or self._by_cgroup.get(parent)
+        return self._by_cgroup.get(event.cgroup) or self._by_cgroup.get(_parent(event))
 
-    def _is_child(self, event: RawEvent, call: OciCall) -> bool:
+    def _is_child(self, path: str, maker: Task, call: OciCall) -> bool:
         """A directory of the container's own runtime, below the container's own cgroup."""
         return any(
-            around.identity.container_id == call.container_id
-            and around.mnt_ns in (0, event.task.mnt_ns)
-            for around in self._enclosing(event.path)
+            around.identity.container_id == call.container_id and around.mnt_ns in (0, maker.mnt_ns)
+            for around in self._enclosing(path)
         )
 
     def _free(self, container_id: ContainerId, path: str) -> Identity:
@@ -325,9 +433,6 @@ class Lifecycle:
             if letter == "/" and (container := self._by_path.get(path[:end])) is not None:
                 yield container
 
-    def _key(self, identity: Identity) -> _Key:
-        return (*identity.outer, identity.container_id)
-
     def _add(self, key: _Key, identity: Identity, path: str) -> _Container:
         self._serials += 1
         container = _Container(self._serials, key, identity, path)
@@ -349,21 +454,36 @@ class Lifecycle:
             del self._by_cgroup[cgroup]
         return [Gone(serial=container.serial, boot_ns=boot_ns)]
 
-    def _consider(self, event: RawEvent, call: OciCall) -> None:
-        self._candidates[event.cgroup] = (event, call)
-        if len(self._candidates) > _CANDIDATES:
-            self._candidates.popitem(last=False)
-
-    def _sign(self, container: _Container, event: RawEvent, call: OciCall | None) -> None:
+    def _sign(self, container: _Container, maker: Task, call: OciCall | None) -> None:
         """Its maker is known; what that made before were parents."""
-        container.mnt_ns = event.task.mnt_ns
+        container.mnt_ns = maker.mnt_ns
         if call is None or container.maker is not None:
             return
-        maker = container.maker = _maker(event, call)
-        self._by_maker[maker] = container
-        parents = [key for key, other in self._candidates.items() if _maker(*other) == maker]
+        signature = container.maker = _maker(maker, call)
+        self._by_maker[signature] = container
+        parents = [
+            key
+            for key, (other, others_call) in self._candidates.items()
+            if _maker(other.task, others_call) == signature
+        ]
         for key in parents:
             del self._candidates[key]
+
+
+def _key(identity: Identity, path: str, uid: int) -> _Key:
+    """*uid*: of the cgroup's maker. A user's directory is no other user's container."""
+    if is_free_name(identity):
+        return path.rstrip("/")
+    return (str(uid), *identity.outer, identity.container_id)
+
+
+def _kept(maker: Task) -> tuple[Runtime, str] | None:
+    """Whose container LXC's monitor or systemd-nspawn keeps; "" is not known."""
+    if (lxc := lxc_call(maker.argv)) is not None:
+        return Runtime.LXC, lxc.name
+    if (nspawn := nspawn_call(maker.argv)) is not None:
+        return Runtime.NSPAWN, nspawn.name
+    return None
 
 
 def _placed(container: _Container, event: RawEvent) -> Placed:
@@ -372,8 +492,21 @@ def _placed(container: _Container, event: RawEvent) -> Placed:
     )
 
 
-def _maker(event: RawEvent, call: OciCall) -> _Maker:
-    return event.task.pid, call.container_id
+def _maker(task: Task, call: OciCall) -> _Maker:
+    return task.pid, call.container_id
+
+
+def _parent(event: RawEvent) -> CgroupKey:
+    return CgroupKey(event.cgroup.hierarchy_id, event.parent_id)
+
+
+def _bounded(
+    kept: OrderedDict[CgroupKey, _Value], key: CgroupKey, value: _Value, most: int
+) -> None:
+    """Keep it; the oldest one goes when there are too many."""
+    kept[key] = value
+    if len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _name(path: str) -> str:

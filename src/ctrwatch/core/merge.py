@@ -2,8 +2,8 @@
 Evidence of several sources, merged into one description of a container.
 
 Pure. The first source that says something of a field is believed (they are asked
-most direct first: core/steps.py); who said it is kept. "There is nothing to know"
-is something said; an empty name is not. What a path claims of the runtime is not kept
+most direct first: core/steps.py), but for what a later one corrects; who said it is kept.
+"There is nothing to know" is something said; an empty name is not. What a path claims of the runtime is not kept
 here: it gives way to any evidence.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from ctrwatch.model import Facts, Leads, Runtime
+from ctrwatch.model import Facts, Leads, Missing, Runtime
 
 __all__ = ("FIELDS", "Known")
 
@@ -53,7 +53,8 @@ class Known:
         news = {
             field: value
             for field in FIELDS
-            if (value := getattr(facts, field)) not in _NOTHING and not self._settled(field)
+            if (value := getattr(facts, field)) not in _NOTHING
+            and (field in facts.corrects or not self._settled(field))
         }
         named = {FIELDS[field] for field in news}
         absent = {
@@ -65,7 +66,8 @@ class Known:
             self.facts,
             **news,
             leads=_leads(self.facts.leads, facts.leads),
-            absent={**self.facts.absent, **absent},
+            absent=_without(self.facts.absent, named) | absent,
+            corrects=(*self.facts.corrects, *facts.corrects),
         )
         settled = named | set(absent)
         self.sources.update(dict.fromkeys(settled, source))
@@ -81,6 +83,10 @@ class Known:
     def _is_settled(self, name: str) -> bool:
         field = _BY_NAME.get(name)
         return name in self.facts.absent if field is None else self._settled(field)
+
+
+def _without(absent: dict[str, Missing], named: set[str]) -> dict[str, Missing]:
+    return {name: reason for name, reason in absent.items() if name not in named}
 
 
 def _leads(known: Leads, more: Leads) -> Leads:

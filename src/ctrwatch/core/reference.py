@@ -10,9 +10,19 @@ and the kubelet share.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-__all__ = ("TEXT_MAX", "Reference", "bare_digest", "is_image_id", "normalise", "parse")
+__all__ = (
+    "TEXT_MAX",
+    "Reference",
+    "bare_digest",
+    "is_id_of",
+    "is_image_id",
+    "normalise",
+    "parse",
+    "registry_digests",
+)
 
 TEXT_MAX: Final = 640  # a name of 255 characters, a tag of 128 and any digest have room in it
 _NAME_MAX: Final = 255  # distribution/reference: NameTotalLengthMax
@@ -29,6 +39,7 @@ _REPOSITORY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}")
 _IMAGE_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
+_SHORT_ID: Final = re.compile(r"[0-9a-f]{4,64}")
 
 
 class Reference(NamedTuple):
@@ -103,6 +114,43 @@ def bare_digest(text: str) -> str:
     """
     digest = text.rpartition("@")[2]
     return digest if _DIGEST.fullmatch(digest) else ""
+
+
+def registry_digests(named: str, known: Iterable[str]) -> list[str]:
+    """
+    Return the registry digests of an image, best first: it was asked for as *named*.
+
+    *known* are its references; those without a digest are passed over. The digest that
+    *named* asks for is the only one; else it is one of *named*'s own repository; else one
+    that the image has in another: a tag given on this host changes nothing of the content.
+
+    >>> one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    >>> registry_digests("b.io/x:1", ["a.io/x@" + one, "b.io/x@" + two]) == [two]
+    True
+    >>> registry_digests("a.io/x:1@" + two, ["a.io/x@" + one, "a.io/x@" + two]) == [two]
+    True
+    >>> registry_digests("mine:1", ["a.io/x@" + one, "a.io/x:1"]) == [one]
+    True
+    """
+    asked = parse(named)
+    if asked and asked.digest:
+        return [asked.digest]
+    parsed = [each for each in map(parse, known) if each and each.digest]
+    own = [each for each in parsed if asked and each[:2] == asked[:2]]
+    return sorted({each.digest for each in own or parsed})
+
+
+def is_id_of(text: str, image_id: str) -> bool:
+    """
+    Tell whether *text* can mean the image *image_id* (``sha256:…``): its id, whole or begun.
+
+    A repository may have such a name too, ``cafe``: then the runtime's records decide.
+
+    >>> is_id_of("4aeeaa410028", "sha256:4aeeaa4100280ac036fd")
+    True
+    """
+    bare = text.removeprefix("sha256:")
+    return bool(_SHORT_ID.fullmatch(bare)) and image_id.removeprefix("sha256:").startswith(bare)
 
 
 def is_image_id(text: str) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from ctrwatch.core import oci
 from ctrwatch.model import Facts, Limits, Mount, Process, Security
 
-__all__ = ("Spec", "SpecError", "read_spec")
+__all__ = ("Spec", "SpecError", "describe", "read_spec")
 
 TEXT_MAX: Final = 4096  # PATH_MAX of linux/limits.h: no path is longer
 ARGS_MAX: Final = 4096  # characters in all arguments: what the kernel copies of the creator's
@@ -94,6 +94,11 @@ def read_spec(raw: bytes) -> Spec:
         raise SpecError("nested too deeply") from None
     except ValueError as error:  # msgspec's own, and bytes that are no UTF-8
         raise SpecError(str(error)) from None
+    return describe(config)
+
+
+def describe(config: oci.Config) -> Spec:
+    """Return what a configuration says, in the bounds above; LXC's and nspawn's come so too."""
     process, linux = config.process or oci.Process(), config.linux or oci.Linux()
     annotations = config.annotations or {}
     args, args_cut = _bounded_args(process.args or ())

@@ -12,10 +12,10 @@ tests/unit/test_story.py holds for any order of inputs:
 * Every empty field of a told event has a reason.
 * An untold story has an alarm to come.
 
-A complete event waits a little for two things that come a moment after the birth: the
-directory in the unified hierarchy (on hybrid hosts the last of a dozen) and the
-container's first process (the OCI runtime forks it when the cgroups are done). Before
-the first task has entered nothing can run in the container: the wait is short only then.
+A complete event waits a little for what comes a moment after the birth: the directory
+in the unified hierarchy (on hybrid hosts the last of a dozen), the container's first
+process (the OCI runtime forks it when the cgroups are done), and the last word on its
+image. Before the first task has entered nothing can run in the container: the wait is short only then.
 """
 
 from __future__ import annotations
@@ -29,15 +29,13 @@ import msgspec
 from ctrwatch.core import lifecycle
 from ctrwatch.core.describe import describe
 from ctrwatch.core.merge import Known
-from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, WANTED, Step
+from ctrwatch.core.steps import INIT, LEADS_ONLY, MORE, STEPS, WANTED, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
     Answer,
     Facts,
     Found,
     Missing,
-    NotFound,
-    Runtime,
     Subject,
     Task,
     Unavailable,
@@ -49,10 +47,11 @@ _MS: Final = 1_000_000
 _ENTER_NS: Final = 100 * _MS  # for the first task to enter: 0.1 to 20 ms measured, idle and busy
 _SETTLE_NS: Final = 9 * _MS  # after that: 2 to 8 ms measured, and never less than 12 until the
 # container's first instruction
+_LISTED_NS: Final = 500 * _MS  # one that is there already is not urgent; a question takes no longer
 _INIT_PAUSE_NS: Final = 1 * _MS  # the first process is looked for at this beat
 _FIRST_PAUSE_NS: Final = 2 * _MS  # then doubled: 2, 4, 8 … ms
-_LONGEST_PAUSE_NS: Final = 10_000 * _MS  # a daemon that is away is asked every 10 s …
-_GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes: an upgrade takes less
+_LONGEST_PAUSE_NS: Final = 10_000 * _MS  # what can't be read is asked for every 10 s …
+_GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes; a daemon that is away, when it is back
 # Who does not know a container by then will not: its files are written before its cgroup.
 _UNKNOWN_NS: Final = 2_000 * _MS
 
@@ -85,6 +84,7 @@ class _Asked:
     def __init__(self) -> None:
         self.pending = False
         self.tries = 0
+        self.backs = 0  # times that it was asked because a daemon was back
         self.last: Answer | None = None
 
 
@@ -95,7 +95,8 @@ class _Story:
         self.known = Known()
         self.asked: dict[str, _Asked] = {}
         self.init: Task | None = None
-        self.settled_ns = born.boot_ns + _ENTER_NS  # a complete event leaves by then
+        # A complete event leaves by then.
+        self.settled_ns = born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS)
         self.started: lifecycle.Started | None = None
         self.gone: lifecycle.Gone | None = None
         self.born_offset_ns = 0  # of the clocks at its birth: a step later does not move it
@@ -110,13 +111,26 @@ class _Story:
             container_id=self.born.identity.container_id,
             cgroup=self.cgroup,
             cgroup_path=self.path,
+            uid=self._uid(),
             creator=self.born.creator,
             init=self.init,
             facts=self.known.facts,
         )
 
+    def _uid(self) -> int:
+        """Whoever made the cgroup, by the kernel's word, or has it; -1, nobody, is not known."""
+        if self.born.creator is not None:
+            return self.born.creator.uid
+        return self.born.listed.uid if self.born.listed is not None else 0
+
     def missing(self) -> set[str]:
         return self.known.unsettled() & WANTED
+
+    def open(self) -> set[str]:
+        """What is asked for: what is missing, and more of an image that is known."""
+        unsettled = self.known.unsettled()
+        unknown = unsettled | self.known.facts.absent.keys()
+        return unsettled & (WANTED | {name for name, of in MORE.items() if of not in unknown})
 
 
 class Stories:
@@ -138,7 +152,7 @@ class Stories:
 
     # --- inputs ---------------------------------------------------------------------
 
-    def changed(self, change: lifecycle.Change) -> list[Effect]:
+    def changed(self, change: lifecycle.Told) -> list[Effect]:
         if isinstance(change, lifecycle.Born):
             return self._begin(change)
         story = self._stories[change.serial]
@@ -181,6 +195,21 @@ class Stories:
             return []
         effects = self._go_on(story, now_ns)
         return effects if story.told is not None else [*effects, self._alarm(story, now_ns)]
+
+    def back(self, source: str) -> list[Effect]:
+        """Ask *source* again for each container of which it did not tell, however old."""
+        effects: list[Effect] = []
+        for story in self._stories.values():
+            asked = story.asked.get(source)
+            if asked is None or asked.pending or isinstance(asked.last, Found | None):
+                continue
+            if source in {step.source for step in self._steps(story, story.open())}:
+                # The pauses grow: a question may be what a daemon can't bear.
+                pause_ns = min(_FIRST_PAUSE_NS << min(asked.backs, 20), _LONGEST_PAUSE_NS)
+                asked.pending = True
+                asked.backs += 1
+                effects.append(Ask(story.born.serial, source, story.subject(), pause_ns))
+        return effects
 
     def finish(self, now_ns: int) -> list[Effect]:
         """Tell what is not told yet, as it is."""
@@ -225,7 +254,9 @@ class Stories:
         placed = story.cgroup.hierarchy_id == 0 or not self._unified
         settled = placed and story.known.facts.init_pid is not None
         over = story.started is not None or story.gone is not None or now_ns >= story.settled_ns
-        return settled or over or story.born.listed is not None
+        steps = self._steps(story, story.open())
+        asking = any(self._answer(story, step) is None for step in steps)
+        return over or (not asking and (settled or story.born.listed is not None))
 
     def _end_or_ask(self, story: _Story, now_ns: int) -> list[Effect]:
         """After the telling: a story ends with its container, or goes on being asked about."""
@@ -237,7 +268,7 @@ class Stories:
     # --- questions --------------------------------------------------------------------
 
     def _questions(self, story: _Story, now_ns: int) -> Iterable[Ask]:
-        missing = story.missing()
+        missing = story.open()
         for step in self._steps(story, missing):
             if (ask := self._question(story, step, now_ns)) is not None:
                 yield ask
@@ -259,7 +290,7 @@ class Stories:
                 continue
             if step.needs and not getattr(facts.leads, step.needs):
                 continue
-            if step.runtimes and runtime is not Runtime.UNKNOWN and runtime not in step.runtimes:
+            if not step.concerns(runtime):
                 continue
             yield step
 
@@ -268,7 +299,8 @@ class Stories:
         if asked.pending or isinstance(asked.last, Found):
             return None  # what it knew it has said
         age_ns = now_ns - story.born.boot_ns
-        late_ns = _UNKNOWN_NS if isinstance(asked.last, NotFound) else _GIVE_UP_NS
+        unreadable = isinstance(asked.last, Unavailable) and not asked.last.away
+        late_ns = _GIVE_UP_NS if unreadable else _UNKNOWN_NS
         if story.told is not None and age_ns >= late_ns:
             return None
         pause_ns = 0
@@ -346,11 +378,11 @@ class Stories:
 
     def _reasons(self, story: _Story) -> dict[str, Missing]:
         """Why each wanted field that is still open is empty."""
-        return {field: self._reason(story, field) for field in story.missing()}
+        return {field: self._reason(story, field) for field in story.open()}
 
     def _reason(self, story: _Story, field: str) -> Missing:
         # Where nobody can be asked for it, somebody may still lead there.
-        steps = list(self._steps(story, {field})) or self._steps(story, story.missing())
+        steps = list(self._steps(story, {field})) or self._steps(story, story.open())
         answers = [self._answer(story, step) for step in steps]
         if None in answers:
             return Missing.DEADLINE

@@ -1,56 +1,92 @@
 """
 Whom to ask about a container. Each source is a module that knows one place to look.
 
-To add one: a class with `name`, `ask` and `close` (ports.Source), a line in `sources`,
+To add one: a class with `name`, `ask` and `close` (ports.Source), a line in `Evidence`,
 and its turn in core/steps.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
+from ctrwatch.evidence.asking import Daemons
 from ctrwatch.evidence.bundle import Bundle
 from ctrwatch.evidence.containerd import Containerd
-from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.cri import Cri
+from ctrwatch.evidence.discover import Kind, Sockets
 from ctrwatch.evidence.docker import DockerFiles
 from ctrwatch.evidence.engine import DockerEngine
 from ctrwatch.evidence.files import Readers
+from ctrwatch.evidence.lookout import Lookout
+from ctrwatch.evidence.lxc import Lxc
+from ctrwatch.evidence.nspawn import Nspawn
 from ctrwatch.evidence.podman import PodmanFiles
 from ctrwatch.evidence.process import Creator, Init
-from ctrwatch.model import CgroupKey
+from ctrwatch.model import CgroupKey, Task
 from ctrwatch.ports import Source
 
-__all__ = ("prepare", "sources")
+__all__ = ("Evidence",)
 
 
-def sources(
-    cgroup_dir: Callable[[CgroupKey, str], str | None],
-    extra_sockets: Mapping[str, Sequence[str]],
-    *,
-    proc: str = "/proc",
-) -> dict[str, Source]:
+class Evidence:
     """
-    All sources by name.
+    All `sources` by name, and the lookout for daemons that come later.
 
     *cgroup_dir* gives the directory of a cgroup, None where its hierarchy is not mounted;
-    *extra_sockets* are asked besides the places that discover.py knows, by kind.
+    *extra_sockets* are asked besides the places that discover.py knows, by kind; *back* is
+    called with a source's name when a daemon of it is there that was not, or did not answer.
     """
-    readers = Readers()
-    sockets = Sockets(extra_sockets)
-    made: tuple[Source, ...] = (
-        Creator(readers, proc),
-        Init(proc, cgroup_dir),
-        Bundle(readers),
-        DockerFiles(readers),
-        PodmanFiles(readers),
-        Containerd(readers, sockets),
-        DockerEngine(sockets),
-    )
-    return {source.name: source for source in made}
 
+    def __init__(
+        self,
+        cgroup_dir: Callable[[CgroupKey, str], str | None],
+        extra_sockets: Mapping[str, Sequence[str]],
+        back: Callable[[str], None],
+        *,
+        proc: str = "/proc",
+    ) -> None:
+        readers = Readers()
+        self._sockets = Sockets(extra_sockets)
+        self._containerd = Containerd(readers, self._sockets, back)
+        self._creator = Creator(readers, proc)
+        docker, cri = DockerEngine(self._sockets, back), Cri(readers, self._sockets, back)
+        made: tuple[Source, ...] = (
+            self._creator,
+            Init(proc, cgroup_dir),
+            Lxc(readers, proc),
+            Nspawn(readers, proc),
+            Bundle(readers),
+            DockerFiles(readers),
+            PodmanFiles(readers),
+            self._containerd,
+            cri,
+            docker,
+        )
+        self.sources: Final = {source.name: source for source in made}
+        self._daemons: Final[Mapping[Kind, Daemons]] = {
+            "docker": docker.daemons,
+            "containerd": self._containerd.daemons,
+            "cri": cri.daemons,
+        }
+        self._lookout: Lookout | None = None
 
-async def prepare(made: Mapping[str, Source]) -> None:
-    """Load what a first question would otherwise wait for: it has 20 ms, not 100."""
-    for source in made.values():
-        if isinstance(source, Containerd):
-            await source.prepare()
+    async def prepare(self) -> None:
+        """Watch for sockets, and load what a first question would wait for: it has 20 ms."""
+        places = [place for place in self._sockets.places if place.kind in self._daemons]
+        self._lookout = Lookout(places, lambda kind, path: self._daemons[kind].appeared(path))
+        await self._containerd.prepare()
+
+    async def caller(self, task: Task, uid: int) -> Task | None:
+        """
+        The parent of a *task*, with its command line, if it is root's or the user's with that *uid*.
+
+        None: it has ended.
+        """
+        return await self._creator.caller(task, uid)
+
+    async def close(self) -> None:
+        if self._lookout is not None:
+            self._lookout.close()
+        for source in self.sources.values():
+            await source.close()

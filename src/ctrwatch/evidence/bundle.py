@@ -3,19 +3,18 @@ The OCI bundle's `config.json`: there before the cgroup is, whatever the runtime
 
 It holds what the container may do, and, from the CRI, CRI-O and Podman, annotations
 that name image, pod and container. The directory was named by the creator's command
-line, so a stranger may have chosen it: files.py says how it is read.
+line, so a stranger may have chosen it: files.py says how, and whose, files are read.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from ctrwatch.core.annotations import who
 from ctrwatch.core.spec import Spec, SpecError, read_spec
-from ctrwatch.evidence.files import Absent, Readers, Unreadable
+from ctrwatch.evidence.files import Absent, Readers, Tree, Unreadable
 from ctrwatch.evidence.values import hex_id, joined
 from ctrwatch.model import (
     Answer,
@@ -31,10 +30,10 @@ from ctrwatch.model import (
 
 __all__ = ("Bundle",)
 
+_CONFIG: Final = "config.json"
 _CONFIG_BYTES: Final = 4 << 20  # measured: 5 to 20 KB
 # Docker mounts these from the container's own directory under its data root.
 _DOCKER_MOUNTS: Final = ("resolv.conf", "hostname", "hosts")
-_ELSEWHERE: Final = re.compile(r"/\S*/\d+/root(?=/)")  # process.py: another mount namespace
 
 
 class Bundle:
@@ -50,29 +49,34 @@ class Bundle:
         if not leads.bundle:
             return NotFound()
         try:
-            spec = await self._spec(leads.bundle)
+            spec = await self._spec(_tree(subject, leads.bundle))
         except Absent:
             return NotFound()
         except Unreadable as error:
             return Unavailable(f"bundle: {error}")
-        facts = who(spec.annotations, leads.bundle, leads.oci_runtime, subject.container_id)
-        root = _docker_root(subject.container_id, leads.bundle, spec.facts)
+        facts = who(
+            spec.annotations,
+            leads.bundle,
+            leads.oci_runtime,
+            subject.container_id,
+            rootless=subject.uid != 0,
+        )
+        root = _docker_root(subject.container_id, spec.facts)
         more = [Facts(leads=Leads(docker_root=root))] if root else []
-        sandbox = await self._sandbox(leads, facts)
+        sandbox = await self._sandbox(subject, facts)
         return Found(joined(spec.facts, facts, *more, *sandbox))
 
     async def close(self) -> None:
         self._readers.close()
 
-    async def _spec(self, directory: str) -> Spec:
-        path = f"{directory}/config.json"
-        raw = await self._readers.read(path, _CONFIG_BYTES)
+    async def _spec(self, bundle: Tree) -> Spec:
+        raw = await self._readers.read(bundle, _CONFIG, _CONFIG_BYTES)
         try:
             return read_spec(raw)
         except SpecError as error:
-            raise Unreadable(f"{path}: {error}") from None
+            raise Unreadable(f"{bundle.path(_CONFIG)}: {error}") from None
 
-    async def _sandbox(self, leads: Leads, facts: Facts) -> list[Facts]:
+    async def _sandbox(self, subject: Subject, facts: Facts) -> list[Facts]:
         """
         The pod, from its sandbox's bundle: CRI-O's containers lack namespace and uid.
 
@@ -82,25 +86,29 @@ class Bundle:
         complete = facts.pod_uid is not None and facts.pod_namespace is not None
         if facts.runtime is not Runtime.CRIO or complete or not hex_id(sandbox_id):
             return []
+        leads = subject.facts.leads
         directory = os.path.dirname(os.path.dirname(leads.bundle))
         bundle = f"{directory}/{sandbox_id}/userdata"
         try:
-            spec = await self._spec(bundle)
+            spec = await self._spec(_tree(subject, bundle))
         except Unreadable:
             return []
         pod = who(spec.annotations, bundle, leads.oci_runtime)
         return [Facts(pod_name=pod.pod_name, pod_namespace=pod.pod_namespace, pod_uid=pod.pod_uid)]
 
 
-def _docker_root(container_id: str, bundle: str, facts: Facts) -> str:
+def _tree(subject: Subject, bundle: str) -> Tree:
+    return Tree(bundle, subject.uid, subject.facts.leads.root or "/")
+
+
+def _docker_root(container_id: str, facts: Facts) -> str:
     """The data root of the dockerd that made the bundle; "" if none did."""
     if not hex_id(container_id):
         return ""
-    elsewhere = _ELSEWHERE.match(bundle)
     mounts: Sequence[Mount] = facts.security.mounts if facts.security else ()
     for mount in mounts:
         for name in _DOCKER_MOUNTS:
             root = mount.source.removesuffix(f"/containers/{container_id}/{name}")
             if root != mount.source and root.startswith("/"):
-                return (elsewhere[0] if elsewhere else "") + root
+                return root
     return ""

@@ -3,7 +3,8 @@ Where runtimes have their sockets, on every distribution we know of.
 
 The table is data: a new place is one row. Nothing is polled or remembered: the places
 are looked at for each question (a dozen stat calls, some 30 µs), so that a socket that
-appears late, or is replaced when a daemon restarts, simply works.
+appears late, or is replaced when a daemon restarts, simply works. lookout.py hears of it
+for those containers whose questions were put before.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
-__all__ = ("DOCKER_ROOTS", "GRAPH_ROOTS", "KINDS", "PLACES", "Kind", "Place", "Sockets")
+__all__ = (
+    "DOCKER_ROOTS",
+    "GRAPH_ROOTS",
+    "KINDS",
+    "PLACES",
+    "Kind",
+    "Place",
+    "Sockets",
+    "socket_at",
+    "speaks_for",
+)
 
 Kind = Literal["docker", "containerd", "cri", "podman"]
 KINDS: Final[tuple[Kind, ...]] = ("docker", "containerd", "cri", "podman")
@@ -48,26 +59,42 @@ DOCKER_ROOTS: Final = ("/var/lib/docker", "/var/snap/docker/common/var-lib-docke
 GRAPH_ROOTS: Final = ("/var/lib/containers/storage",)
 
 
+GIVEN: Final = "given"  # by the user of ctrwatch: they may speak of all that is root's
+
+
+def speaks_for(path: str, uid: int) -> bool:
+    """Whether a daemon that a user's own process named may speak of his containers."""
+    status = socket_at(path, None)
+    return uid == 0 or (status is not None and status.st_uid == uid)
+
+
 class Sockets:
     """The sockets that are there now: those of `PLACES` and the caller's *extra* ones."""
 
     def __init__(
         self, extra: Mapping[str, Sequence[str]], places: Sequence[Place] = PLACES
     ) -> None:
-        self._places = (
-            *(Place(kind, path, "given") for kind in KINDS for path in extra.get(kind, ())),
+        self.places: Final = (
+            *(Place(kind, path, GIVEN) for kind in KINDS for path in extra.get(kind, ())),
             *places,
         )
 
-    def present(self, kind: Kind) -> list[str]:
-        """Paths of the *kind*'s sockets, the given ones first, each socket once."""
+    def present(self, kind: Kind, uid: int | None = None) -> list[str]:
+        """
+        Paths of the *kind*'s sockets, the given ones first, each socket once.
+
+        *uid*: to ask about a container of that user's. Nobody's daemon speaks of another's
+        container: a user's could say anything, and root's would tell a user's cgroup, which
+        has a name that he gave it, somebody else's story.
+        """
         found: dict[tuple[int, int], str] = {}
-        for place in self._places:
+        for place in self.places:
             if place.kind == kind:
                 for path, owner in _spelled_out(place.path):
-                    key = _socket(path, owner)
-                    if key is not None:
-                        found.setdefault(key, path)
+                    status = socket_at(path, owner)
+                    given = uid == 0 and place.who == GIVEN
+                    if status is not None and (given or uid in {None, status.st_uid}):
+                        found.setdefault((status.st_dev, status.st_ino), path)
         return list(found.values())
 
 
@@ -83,12 +110,12 @@ def _spelled_out(path: str) -> list[tuple[str, int | None]]:
     return [(f"{before}{name}{after}", int(name)) for name in names if name.isdecimal()]
 
 
-def _socket(path: str, owner: int | None) -> tuple[int, int] | None:
-    """Device and inode of the socket at *path*. A user's own directory may not lead elsewhere."""
+def socket_at(path: str, owner: int | None) -> os.stat_result | None:
+    """The socket at *path*, if there is one. A user's own directory may not lead elsewhere."""
     try:
         status = os.stat(path, follow_symlinks=owner is None)
     except (OSError, ValueError):
         return None
     if not stat.S_ISSOCK(status.st_mode) or owner not in {None, status.st_uid}:
         return None
-    return status.st_dev, status.st_ino
+    return status

@@ -21,7 +21,7 @@ import msgspec
 from ctrwatch.core import reference
 from ctrwatch.core.annotations import from_labels
 from ctrwatch.evidence.discover import DOCKER_ROOTS
-from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Unreadable
+from ctrwatch.evidence.files import Absent, Foreign, ParsedFiles, Readers, Tree, Unreadable
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, rfc3339_ns, sha256
 from ctrwatch.model import (
     Answer,
@@ -41,6 +41,7 @@ _CONTAINER_BYTES: Final = 4 << 20  # measured: 2.5 KB; labels may make it larger
 _INDEX_BYTES: Final = 32 << 20  # a hundred thousand images
 _CONTENT_BYTES: Final = 4 << 20  # an image's config
 _INDEXES: Final = 4  # data roots whose index is kept: one a daemon
+_DIGESTS: Final = 16  # of one image, looked through
 _DRIVER: Final = re.compile(r"[a-z0-9_-]{1,64}")
 _SHORT_ID: Final = re.compile(r"[0-9a-f]{4,64}")
 
@@ -78,12 +79,13 @@ class DockerFiles:
     async def ask(self, subject: Subject) -> Answer:
         if not hex_id(subject.container_id):
             return NotFound()  # it becomes part of a path
-        root = subject.facts.leads.docker_root
+        leads = subject.facts.leads
         refusal: Answer = NotFound()
-        for candidate in [root] if root else self._roots:
+        for candidate in [leads.docker_root] if leads.docker_root else self._roots:
+            root = Tree(candidate, subject.uid, leads.root or "/")
             try:
-                return Found(await self._facts(candidate, subject.container_id))
-            except Absent:
+                return Found(await self._facts(root, subject.container_id))
+            except (Absent, Foreign):
                 continue
             except Unreadable as error:
                 refusal = Unavailable(f"docker.files: {error}")
@@ -92,33 +94,33 @@ class DockerFiles:
     async def close(self) -> None:
         self._readers.close()
 
-    async def _facts(self, root: str, container_id: str) -> Facts:
-        path = f"{root}/containers/{container_id}/config.v2.json"
-        raw = await self._readers.read(path, _CONTAINER_BYTES)
+    async def _facts(self, root: Tree, container_id: str) -> Facts:
+        name = f"containers/{container_id}/config.v2.json"
+        raw = await self._readers.read(root, name, _CONTAINER_BYTES)
         try:
             record = from_json(raw, _Container)
         except NotJsonError as error:
-            raise Unreadable(f"{path}: {error}") from None
+            raise Unreadable(f"{root.path(name)}: {error}") from None
         if record.id != container_id:
-            raise Unreadable(f"{path}: it is another container's")
+            raise Unreadable(f"{root.path(name)}: it is another container's")
         facts = facts_of_names(record.name, record.config.labels or {})
         facts = msgspec.structs.replace(
-            facts, created_ns=rfc3339_ns(record.created), leads=Leads(docker_root=root)
+            facts, created_ns=rfc3339_ns(record.created), leads=Leads(docker_root=root.base)
         )
         return joined(facts, await self._image(root, record))
 
-    async def _image(self, root: str, record: _Container) -> Facts:
+    async def _image(self, root: Tree, record: _Container) -> Facts:
         """The image, and its registry digest where this data root has the image store."""
         named = record.config.image
         image_id = sha256(record.image)
         if image_id is None or not _DRIVER.fullmatch(record.driver):
             return Facts(image=reference.normalise(named) if named else None)
-        store = f"{root}/image/{record.driver}"
+        store = f"image/{record.driver}"
         try:
-            index = await self._indexes.get(f"{store}/repositories.json")
+            index = await self._indexes.get(root, f"{store}/repositories.json")
             # Only a config digest is in here; the containerd image store has another kind.
             content = f"{store}/imagedb/content/sha256/{image_id.removeprefix('sha256:')}"
-            await self._readers.read(content, _CONTENT_BYTES)
+            await self._readers.read(root, content, _CONTENT_BYTES)
         except Unreadable:
             return image_facts(named, None, None)
         return image_facts(named, image_id, _references(index, image_id))
@@ -144,9 +146,9 @@ def image_facts(named: str, image_id: str | None, references: Iterable[str] | No
     """
     The image by the name its user gave, its config digest, and all its references.
 
-    *references* is None where they are not known; then nothing is said of the digest. Of
-    several registry digests the one of the repository that the user named is taken; the
-    others are as true, for all of them name this same image.
+    *references* is None where they are not known; then nothing is said of the digest.
+    Docker does not keep with which of several registry digests a tag was pulled. All of
+    them name this same image; the others leave as leads.
     """
     if references is None:
         image = None if image_id is None and _SHORT_ID.fullmatch(named) else named
@@ -154,35 +156,19 @@ def image_facts(named: str, image_id: str | None, references: Iterable[str] | No
     known = sorted(references)
     by_id = image_id is not None and _names_id(named, image_id, known)
     image = image_id if by_id else named
-    digest = _registry_digest(image or "", known)
+    digests = reference.registry_digests(image or "", known)
     return Facts(
         image=reference.normalise(image) if image else None,
         image_id=image_id,
-        image_digest=digest,
-        absent={} if digest else {"container_image_digest": Missing.NO_REGISTRY_DIGEST},
+        image_digest=digests[0] if digests else None,
+        leads=Leads(digests=tuple(digests[:_DIGESTS])),
+        absent={} if digests else {"container_image_digest": Missing.NO_REGISTRY_DIGEST},
     )
 
 
 def _names_id(named: str, image_id: str, references: Sequence[str]) -> bool:
     """``docker run 4aeeaa410028``; a repository may be called ``cafe``, though."""
-    bare = named.removeprefix("sha256:")
-    if not _SHORT_ID.fullmatch(bare) or not image_id.removeprefix("sha256:").startswith(bare):
-        return False
-    return f"{bare}:latest" not in references
-
-
-def _registry_digest(named: str, references: Sequence[str]) -> str | None:
-    digests = [known for known in references if "@" in known]
-    if named in digests:
-        return sha256(named.partition("@")[2])
-    wanted = _repository(named)
-    digests.sort(key=lambda known: _repository(known) != wanted)
-    return next((digest for known in digests if (digest := sha256(known.partition("@")[2]))), None)
-
-
-def _repository(named: str) -> str:
-    parsed = reference.parse(reference.normalise(named) or "")
-    return f"{parsed.registry}/{parsed.repository}" if parsed else named
+    return reference.is_id_of(named, image_id) and f"{named}:latest" not in references
 
 
 def _references(index: _Index, image_id: str) -> list[str]:

@@ -8,25 +8,26 @@ each. Never `GET /containers/<id>/json`: while a container starts, that blocks f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from ctrwatch.core.image import kind_of_type
 from ctrwatch.evidence import http
-from ctrwatch.evidence.asking import Unanswered, first_found
+from ctrwatch.evidence.asking import Daemons, Unanswered, nobody
 from ctrwatch.evidence.discover import Sockets
 from ctrwatch.evidence.docker import facts_of_names, image_facts
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, sha256
-from ctrwatch.model import Answer, Facts, Found, NotFound, Subject, Unavailable
+from ctrwatch.model import Answer, Facts, Found, NotFound, Runtime, Subject, Unavailable
 
 __all__ = ("DockerEngine",)
 
 T = TypeVar("T")
 
-_ANSWER_BYTES: Final = 4 << 20
+_ANSWER_BYTES: Final = 1 << 20  # measured: 3 KB; labels and long histories make it larger
 _OK: Final = 200
-_INDEX_TYPES: Final = ("image.index", "manifest.list")
 
 
 class _Listed(msgspec.Struct, frozen=True, rename="pascal"):
@@ -54,26 +55,27 @@ class DockerEngine:
 
     name = "docker"
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, back: Callable[[str], None] = nobody) -> None:
         self._sockets = sockets
+        self.daemons = Daemons(self.name, _ping, back)
 
     async def ask(self, subject: Subject) -> Answer:
-        if not hex_id(subject.container_id):
+        container_id = subject.container_id
+        if not hex_id(container_id):
             return NotFound()  # no id of Docker's
-        sockets = self._sockets.present("docker")
-        return await first_found(self._ask(socket, subject.container_id) for socket in sockets)
+        sockets = self._sockets.present("docker", subject.uid)
+        if not sockets and subject.facts.runtime is Runtime.DOCKER:
+            return Unavailable("docker: its socket is gone", away=True)
+        return await self.daemons.ask(sockets, lambda socket: self._ask(socket, container_id))
 
     async def close(self) -> None:
-        """Holds nothing open."""
+        await self.daemons.close()
 
     async def _ask(self, socket: str, container_id: str) -> Answer:
-        try:
-            listed = await self._container(socket, container_id)
-            if listed is None:
-                return NotFound()
-            image = await self._image_of(socket, listed)
-        except Unanswered as error:
-            return Unavailable(f"docker: {socket}: {error}")
+        listed = await self._container(socket, container_id)
+        if listed is None:
+            return NotFound()
+        image = await self._image_of(socket, listed)
         names = facts_of_names(_own_name(listed.names or []), listed.labels or {})
         created_ns = listed.created * 1_000_000_000 if 0 < listed.created < 1 << 33 else None
         return Found(joined(names, image, Facts(created_ns=created_ns)))
@@ -100,13 +102,18 @@ class DockerEngine:
         if image.descriptor is None and not any(each.endswith(image_id) for each in digests):
             return facts
         # The containerd image store calls the registry digest the image's id.
-        kind = image.descriptor.media_type if image.descriptor else ""
         return msgspec.structs.replace(
             facts,
             image_id=None,
-            digest_kind="index" if any(each in kind for each in _INDEX_TYPES)
-            else "manifest" if "manifest" in kind else None,
-        )  # fmt: skip
+            digest_kind=kind_of_type(image.descriptor.media_type) if image.descriptor else None,
+        )
+
+
+async def _ping(socket: str) -> None:
+    """API 1.24 and later; it is answered when the daemon is up, and touches no container."""
+    response = await http.get(socket, "/_ping", _ANSWER_BYTES)
+    if response.status != _OK:
+        raise Unanswered(f"it answered {response.status} to GET /_ping", away=True)
 
 
 def _own_name(names: list[str]) -> str:

@@ -34,13 +34,13 @@ async def get(socket: str, target: str, limit: int) -> Response:
     try:
         reader, writer = await asyncio.open_unix_connection(socket, limit=_CHUNK)
     except OSError as error:
-        raise Unanswered(error.strerror or "no connection") from None
+        raise Unanswered(error.strerror or "no connection", away=True) from None
     try:
         return await _exchange(reader, writer, target, limit)
     except h11.RemoteProtocolError as error:
-        raise Unanswered(f"not HTTP: {error}") from None
+        raise Unanswered(f"not HTTP: {error}", away=True) from None
     except OSError as error:
-        raise Unanswered(error.strerror or "the connection broke") from None
+        raise Unanswered(error.strerror or "the connection broke", away=True) from None
     finally:
         writer.transport.abort()
 
@@ -60,16 +60,20 @@ async def _exchange(
         match connection.next_event():
             case h11.NEED_DATA:
                 connection.receive_data(await reader.read(_CHUNK))
-            case h11.Response(status_code=status):
-                pass
+            case h11.Response(status_code=status, headers=headers):
+                _within(limit, int(dict(headers).get(b"content-length", 0)))
             case h11.Data(data=data):
                 size += len(data)
-                if size > limit:
-                    raise Unanswered(f"an answer larger than {limit} bytes")
+                _within(limit, size)
                 body.append(bytes(data))
             case h11.EndOfMessage():
                 return Response(status, b"".join(body))
             case h11.ConnectionClosed() | h11.PAUSED:
-                raise Unanswered("closed before it answered")
+                raise Unanswered("closed before it answered", away=True)
             case _:  # informational responses
                 pass
+
+
+def _within(limit: int, size: int) -> None:
+    if size > limit:
+        raise Unanswered(f"an answer larger than {limit} bytes")

@@ -23,13 +23,14 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from ctrwatch.evidence import bolt
-from ctrwatch.evidence.files import Absent, Unreadable, open_regular
+from ctrwatch.evidence.files import Absent, Tree, Unreadable
 from ctrwatch.evidence.values import NotJsonError, from_json
 
 __all__ = ("Container", "Pod", "Record", "Torn", "find")
 
 _DOCUMENT_BYTES: Final = 8 << 20
 _SQLITE_STEPS: Final = 100_000  # of SQLite's machine: a hundred times what a look-up needs
+_CHANGE_COUNTER: Final = 24  # its offset: sqlite.org, "Database File Format", 1.3.7
 _TRIES: Final = 4
 _PAUSE_S: Final = 0.002  # a commit of Podman's takes about as long
 
@@ -44,6 +45,7 @@ class Container(msgspec.Struct, frozen=True):
     pod: str = ""
     image_id: str = msgspec.field(name="rootfsImageID", default="")
     image_name: str = msgspec.field(name="rootfsImageName", default="")
+    asked: str = msgspec.field(name="RawImageName", default="")  # as the user wrote it
     rootfs: str = ""
     created: str = msgspec.field(name="createdTime", default="")
     labels: dict[str, str] | None = None
@@ -66,7 +68,7 @@ class Torn(Unreadable):
     """The database was written all the time. Asking again helps."""
 
 
-def find(graph_root: str, container_id: str) -> Record | None:
+def find(graph_root: Tree, container_id: str) -> Record | None:
     """
     What Podman's database under *graph_root* says of a container; None: it has none.
 
@@ -75,32 +77,31 @@ def find(graph_root: str, container_id: str) -> Record | None:
     """
     missing = 0
     for place, search in _PLACES:
-        path = f"{graph_root}/{place}"
         try:
-            record = _retried(search, path, container_id)
+            record = _retried(search, graph_root, place, container_id)
         except Absent:
             missing += 1
             continue
         if record is not None:
             return record
     if missing == len(_PLACES):
-        raise Absent(f"{graph_root}: no database of Podman's")
+        raise Absent(f"{graph_root.base}: no database of Podman's")
     return None
 
 
-def _retried(search: _Search, path: str, container_id: str) -> Record | None:
+def _retried(search: _Search, root: Tree, place: str, container_id: str) -> Record | None:
     for attempt in range(_TRIES):
         if attempt:
             time.sleep(_PAUSE_S)
         try:
-            return search(path, container_id)
+            return search(root, place, container_id)
         except Torn as error:
             torn = error
     raise torn
 
 
-def _in_bolt(path: str, container_id: str) -> Record | None:
-    fd = open_regular(path)
+def _in_bolt(root: Tree, place: str, container_id: str) -> Record | None:
+    fd, path = root.open(place), root.path(place)
 
     def value(bucket: bytes, key: str) -> bytes | None:
         values = bolt.lookup(
@@ -125,33 +126,28 @@ def _in_bolt(path: str, container_id: str) -> Record | None:
         os.close(fd)
 
 
-def _in_sqlite(path: str, container_id: str) -> Record | None:
-    fd = open_regular(path)
+def _in_sqlite(root: Tree, place: str, container_id: str) -> Record | None:
+    fd, path = root.open(place), root.path(place)
     try:
-        before = _sqlite_stamp(path, fd)
+        before = _sqlite_state(root, place, fd)
         try:
             record = _query(path, fd, container_id)
         except sqlite3.Error as error:
-            if _sqlite_stamp(path, fd) != before:
+            if _sqlite_state(root, place, fd) != before:
                 raise Torn(f"{path}: it was written while it was read") from None
             raise Unreadable(f"{path}: {error}") from None
-        if _sqlite_stamp(path, fd) != before:
+        if _sqlite_state(root, place, fd) != before:
             raise Torn(f"{path}: it was written while it was read")
         return record
     finally:
         os.close(fd)
 
 
-def _sqlite_stamp(path: str, fd: int) -> tuple[int, int]:
-    for suffix in ("-journal", "-wal"):
-        try:
-            size = os.lstat(path + suffix).st_size
-        except OSError:
-            continue
-        if suffix == "-journal" or size:
-            raise Torn(f"{path}: it is being written")
-    status = os.fstat(fd)
-    return status.st_mtime_ns, status.st_size
+def _sqlite_state(root: Tree, place: str, fd: int) -> tuple[bytes, int]:
+    """What changes with every transaction: the file's counter of them, and its size."""
+    if root.size(f"{place}-journal") is not None or root.size(f"{place}-wal"):
+        raise Torn(f"{root.path(place)}: it is being written")
+    return os.pread(fd, 4, _CHANGE_COUNTER), os.fstat(fd).st_size
 
 
 def _query(path: str, fd: int, container_id: str) -> Record | None:
@@ -183,7 +179,7 @@ def _decoded(path: str, document: object, kind: type[T]) -> T:
         raise Unreadable(f"{path}: {error}") from None
 
 
-_Search = Callable[[str, str], Record | None]
+_Search = Callable[[Tree, str, str], Record | None]
 
 # Where a database was migrated, both are there and SQLite's is the present one.
 _PLACES: Final[tuple[tuple[str, _Search], ...]] = (

@@ -9,12 +9,18 @@ pages of the process's own memory, which may be a file on a file system that han
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from ctrwatch.core.cmdline import OciCall, conmon_call, is_container_id, oci_call, shim_call
-from ctrwatch.evidence.files import Readers, Unreadable, read
+from ctrwatch.core.cmdline import (
+    OciCall,
+    conmon_call,
+    is_container_id,
+    is_stage,
+    oci_call,
+    shim_call,
+)
+from ctrwatch.evidence.files import Readers, Tree, Unreadable, read
 from ctrwatch.model import Answer, CgroupKey, Facts, Found, Leads, NotFound, Subject, Task
 
 __all__ = ("Creator", "Init")
@@ -24,8 +30,6 @@ _STAT_BYTES: Final = 4 << 10
 _STATUS_BYTES: Final = 64 << 10  # many supplementary groups
 _PROCS_BYTES: Final = 1 << 20  # a hundred thousand processes
 
-# What the OCI runtimes call their own processes: runc:[1:CHILD], exe of /proc/self/exe, 6 of /dev/fd/6.
-_STAGE: Final = re.compile(r"runc|crun|exe$|\d+$")
 _PPID, _STARTTIME = 1, 19  # in what `_stat_fields` returns
 _CHILDREN: Final = ("container", "init", "init.scope")  # crun's, docker-in-docker's, systemd's
 
@@ -43,7 +47,8 @@ class Creator:
     The source "creator": the OCI runtime's command line, and its parent's.
 
     With the cgroupfs driver the OCI runtime made the cgroup itself; with the systemd
-    driver it is the parent of the first task that entered.
+    driver it is the parent of the first task that entered. A process's words count if it
+    is root's, or the container's own user's: another's says what it likes.
     """
 
     name = "creator"
@@ -54,24 +59,40 @@ class Creator:
         self._proc = proc
 
     async def ask(self, subject: Subject) -> Answer:
-        return await self._readers.call(lambda: self._answer(subject))
+        maker = subject.creator or subject.init
+        place = Tree(f"{self._proc}/{maker.pid if maker else 0}", subject.uid)
+        return await self._readers.call(lambda: self._answer(subject), place.lane)
+
+    async def caller(self, task: Task, uid: int) -> Task | None:
+        """The parent of a *task* with its command line; None: it has ended, or is a stranger's."""
+        place = Tree(f"{self._proc}/{task.ppid}", uid)
+        return await self._readers.call(lambda: self._task(task.ppid, uid), place.lane)
 
     async def close(self) -> None:
         self._readers.close()
+
+    def _task(self, pid: int, uid: int) -> Task | None:
+        argv, mnt_ns = self._argv(pid, uid), self._namespace(pid)
+        if not argv or not mnt_ns:
+            return None
+        return Task(pid=pid, ppid=self._parent(pid), argv=argv, mnt_ns=mnt_ns)
 
     def _answer(self, subject: Subject) -> Answer:
         maker = self._maker(subject)
         if maker is None:
             leads = self._of_monitor(subject)
             return Found(Facts(leads=leads)) if leads else NotFound()
+        root = self._root(maker, subject.creator)
         containerd, namespace = "", ""
-        if (shim := shim_call(self._argv(maker.ppid))) is not None:
-            containerd, namespace = shim.address, shim.namespace
+        if (shim := shim_call(self._argv(maker.ppid, subject.uid))) is not None:
+            namespace = shim.namespace
+            containerd = f"{root}{shim.address}" if shim.address and root is not None else ""
         return Found(
             Facts(
                 leads=Leads(
                     oci_runtime=maker.call.oci_runtime,
-                    bundle=self._bundle(maker, subject.creator),
+                    bundle=self._bundle(maker) if root is not None else "",
+                    root=root or "",
                     containerd=containerd,
                     namespace=namespace,
                 )
@@ -83,41 +104,44 @@ class Creator:
         if creator is not None:
             call = oci_call(creator.argv, cut=creator.argv_cut)
             if call is None or (creator.argv_cut and not call.bundle):
-                call = oci_call(self._argv(creator.pid)) or call
+                call = oci_call(self._argv(creator.pid, subject.uid)) or call
             if call is not None:
                 return _Maker(creator.pid, creator.ppid, call)
         if init is not None and init.ppid > 1:
-            call = oci_call(self._argv(init.ppid))
+            call = oci_call(self._argv(init.ppid, subject.uid))
             if call is not None:
                 return _Maker(init.ppid, self._parent(init.ppid), call)
         return None
 
-    def _bundle(self, maker: _Maker, creator: Task | None) -> str:
-        """
-        The bundle's directory, as this process can open it.
-
-        An OCI runtime in another mount namespace (Docker in Docker, a snap) means a path
-        of that namespace: it is reached through the root of the process, or of its parent,
-        which lives longer.
-        """
+    def _bundle(self, maker: _Maker) -> str:
+        """The bundle's directory as the OCI runtime has it."""
         bundle = maker.call.bundle
-        if not bundle.startswith("/"):
-            directory = self._link(maker.pid, "cwd")
-            if not directory.startswith("/"):
-                return ""
-            bundle = os.path.normpath(f"{directory}/{bundle}")
-        ours = self._namespace("self")
+        if bundle.startswith("/"):
+            return bundle
+        directory = self._link(maker.pid, "cwd")
+        return os.path.normpath(f"{directory}/{bundle}") if directory.startswith("/") else ""
+
+    def _root(self, maker: _Maker, creator: Task | None) -> str | None:
+        """
+        Where an OCI runtime's paths begin; "" is here, None can't be reached any more.
+
+        One in another mount namespace (rootless Podman, Docker in Docker, a snap) is
+        followed through its own root, or its parent's, which lives longer.
+        """
         theirs = self._namespace(maker.pid)
         if creator is not None and creator.pid == maker.pid and creator.mnt_ns:
             theirs = creator.mnt_ns
-        if not theirs or theirs == ours:
-            return bundle
-        # An absolute link on the way would lead to a path of ours. Nothing is gained by
-        # it: whoever can make one there can write the whole bundle.
+        if not theirs or theirs == self._namespace("self"):
+            return ""
         for pid in (maker.ppid, maker.pid):
             if self._namespace(pid) == theirs:
-                return f"{self._proc}/{pid}/root{os.path.normpath(bundle)}"
-        return ""
+                return f"{self._proc}/{pid}/root"
+        return None
+
+    def _root_of(self, monitor: int) -> str:
+        theirs = self._namespace(monitor)
+        ours = self._namespace("self")
+        return f"{self._proc}/{monitor}/root" if theirs not in {0, ours} else ""
 
     def _of_monitor(self, subject: Subject) -> Leads | None:
         """Of a container that was there before us: its first process's parent watches it."""
@@ -125,23 +149,30 @@ class Creator:
         if not first or not is_container_id(subject.container_id):
             return None
         monitor = self._parent(first)
-        argv = self._argv(monitor)
+        argv = self._argv(monitor, subject.uid)
         if (conmon := conmon_call(argv)) is not None:
             if conmon.container_id != subject.container_id:
                 return None
-            return Leads(oci_runtime=os.path.basename(conmon.oci_runtime), bundle=conmon.bundle)
+            return Leads(
+                oci_runtime=os.path.basename(conmon.oci_runtime),
+                bundle=conmon.bundle,
+                root=self._root_of(monitor),
+            )
         if (shim := shim_call(argv)) is None:
             return None
         # A pod's containers have the sandbox's shim, and bundles beside the sandbox's.
         tasks = os.path.dirname(shim.bundle or self._link(monitor, "cwd"))
+        root = self._root_of(monitor)
         return Leads(
             bundle=f"{tasks}/{subject.container_id}" if tasks.startswith("/") else "",
-            containerd=shim.address,
+            root=root,
+            containerd=f"{root}{shim.address}" if shim.address else "",
             namespace=shim.namespace,
         )
 
-    def _argv(self, pid: int) -> tuple[str, ...]:
-        if pid <= 0:
+    def _argv(self, pid: int, uid: int) -> tuple[str, ...]:
+        """Of a process that is root's or the user's with that *uid*."""
+        if pid <= 0 or _owner(self._proc, pid) not in {0, uid}:
             return ()
         try:
             raw = read(f"{self._proc}/{pid}/cmdline", _CMDLINE_BYTES)
@@ -204,8 +235,7 @@ class Init:
         inside = [
             (_number(_stat_fields(self._proc, pid), _STARTTIME), pid)
             for pid in pids
-            if _namespace(self._proc, pid) not in {0, ours}
-            and not _STAGE.match(_comm(self._proc, pid))
+            if _namespace(self._proc, pid) not in {0, ours} and not is_stage(_comm(self._proc, pid))
         ]
         return min(inside)[1] if inside else None
 
@@ -219,13 +249,22 @@ class Init:
 
     def _pids_of(self, pid: int | str) -> list[int]:
         """The process's pid in each pid namespace, ours first (NSpid, since Linux 4.1)."""
-        try:
-            status = read(f"{self._proc}/{pid}/status", _STATUS_BYTES)
-        except Unreadable:
-            return []
-        _, found, rest = status.partition(b"\nNSpid:")
-        line = rest.partition(b"\n")[0].split() if found else []
-        return [int(number) for number in line if number.isdigit()]
+        return _status(self._proc, pid, b"NSpid")
+
+
+def _owner(proc: str, pid: int) -> int | None:
+    """The real uid of a process; None: it has ended."""
+    return next(iter(_status(proc, pid, b"Uid")), None)
+
+
+def _status(proc: str, pid: int | str, field: bytes) -> list[int]:
+    """The numbers in a line of /proc/<pid>/status; none: it has ended."""
+    try:
+        status = read(f"{proc}/{pid}/status", _STATUS_BYTES)
+    except Unreadable:
+        return []
+    _, _, rest = status.partition(b"\n" + field + b":")
+    return [int(word) for word in rest.partition(b"\n")[0].split() if word.isdigit()]
 
 
 def _stat_fields(proc: str, pid: int) -> list[bytes]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpclib.client import Channel, ServiceMethod, UnaryStreamMethod, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -24,7 +24,7 @@ __all__ = ("Client", "NoSuch", "connected")
 
 Reply = TypeVar("Reply", bound=Message)
 
-_CONNECTION_BYTES: Final = 16 << 20  # of all answers to one question
+_CONNECTION_BYTES: Final = 8 << 20  # of all answers to one question
 _NAMESPACE: Final = "containerd-namespace"
 
 
@@ -66,14 +66,19 @@ class Client:
         except GRPCError as error:
             if error.status is Status.NOT_FOUND:
                 raise NoSuch(error.message) from None
-            raise Unanswered(f"{error.status.name}: {(error.message or '')[:200]}") from None
+            why = f"{error.status.name}: {(error.message or '')[:200]}"
+            raise Unanswered(why, away=error.status is Status.UNAVAILABLE) from None
         except OSError as error:
-            raise Unanswered(error.strerror or "the connection broke") from None
+            raise Unanswered(error.strerror or "the connection broke", away=True) from None
+        except DecodeError as error:  # of this one message
+            raise Unanswered(f"not its protobuf: {str(error)[:200]}") from None
         except Exception as error:  # noqa: BLE001
             # What grpclib, h2, hpack and protobuf raise for a daemon's bytes is an open list:
             # errors of their own, AssertionError, NotImplementedError, struct.error, …
             what = f"{type(error).__name__}: {str(error)[:200]}"
-            raise Unanswered(self._channel.refused or what) from None
+            raise Unanswered(
+                self._channel.refused or what, away=not self._channel.too_large
+            ) from None
 
 
 @asynccontextmanager
@@ -89,10 +94,12 @@ async def connected(socket: str) -> AsyncIterator[Client]:
 class _Protocol(H2Protocol):
     _left = _CONNECTION_BYTES
     refused = ""  # why this end closed the connection
+    too_large = False
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)
         if self._left < 0:
+            self.too_large = True
             self._refuse(f"an answer larger than {_CONNECTION_BYTES} bytes")
             return
         try:
@@ -111,6 +118,10 @@ class _Channel(Channel):
     @property
     def refused(self) -> str:
         return self._made.refused if self._made is not None else ""
+
+    @property
+    def too_large(self) -> bool:
+        return self._made is not None and self._made.too_large
 
     def _get_authority(self, host: str, port: int) -> str:
         del host, port  # some servers refuse anything but this, or a socket's path

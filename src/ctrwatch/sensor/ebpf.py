@@ -35,6 +35,7 @@ class EbpfSensor:
     """Attached from its making until `close`. One reader at a time."""
 
     name = "ebpf"
+    without = ""
 
     def __init__(self, host: Host) -> None:
         self._host = host

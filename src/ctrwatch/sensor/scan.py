@@ -4,8 +4,10 @@ The containers that are there already: the cgroup tree and the runtimes' own sta
 A cgroup that is spelled like a container's and has a process in it is one. Containers
 with free names (``/default/web``) are found by those who keep them: containerd's shims,
 whose working directory is the bundle; conmon, whose command line names it; runc's and
-crun's state directories. Reads files only, asks no daemon. Runs in a thread: on a host
-with 1,000 containers and a dozen hierarchies it reads 20,000 directories.
+crun's state directories; LXC's and systemd-nspawn's by machines.py. Only root's keepers are looked at: another's memory or directory
+may hang, and his words are evidence's to judge. Reads files only, asks no daemon. Runs in
+a thread: on a host with 1,000 containers and a dozen hierarchies it reads 20,000
+directories.
 """
 
 from __future__ import annotations
@@ -18,16 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ctrwatch.core.cgroup import identify
+from ctrwatch.core.cgroup import identify, is_free_name
 from ctrwatch.core.cmdline import conmon_call, shim_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Leads, Listed
 from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.machines import machines
 
 __all__ = ("scan", "still_there")
 
 _RUNTIME_ROOTS: Final = {"runc": "/run/runc", "crun": "/run/crun"}
 _STATE_BYTES: Final = 1 << 20  # runc's state.json holds the whole configuration: 30 KB met
 _DEPTH: Final = 64  # nested containers are met five deep, with ten levels each
+_LEAF_LINKS: Final = 2
 _TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -37,30 +41,40 @@ class _Kept(NamedTuple):
     container_id: ContainerId
     leads: Leads
     init_pid: int | None
+    monitor_pid: int = 0  # whose child the first process is
 
 
 def scan(host: Host) -> list[Listed]:
     """Every container there is now, outer ones before inner ones."""
     kept = [*_by_processes(), *_by_state()]
     keepers = {keeper.container_id: keeper for keeper in kept}
-    found: dict[tuple[ContainerId, ...], list[tuple[CgroupKey, str]]] = {}
-    identities: dict[tuple[ContainerId, ...], Identity] = {}
+    found: dict[str, list[tuple[CgroupKey, str]]] = {}
+    identities: dict[str, Identity] = {}
     for key, path, identity in _cgroups(host):
-        name = (*identity.outer, identity.container_id)
-        identities.setdefault(name, identity)
-        found.setdefault(name, []).append((key, path))
+        identities[path] = identity
+        found.setdefault(path, []).append((key, path))
     listed = []
-    for name, paths in found.items():
-        keeper = keepers.get(name[-1])
+    for path, paths in found.items():
+        identity = identities[path]
+        keeper = None if is_free_name(identity) else keepers.get(identity.container_id)
         pid = (keeper and keeper.init_pid) or _first_process(host, paths)
+        if keeper is not None and not _keeps(keeper, pid, path):
+            keeper, pid = None, _first_process(host, paths)  # only of the same name
         if pid is not None:
-            listed.append(_listed(name[-1], paths, identities[name], keeper, pid))
-    proven = {name[-1] for name in found}
+            listed.append(_listed(host, paths, identity, keeper, pid))
+    proven = {
+        identity.container_id for identity in identities.values() if not is_free_name(identity)
+    }
     for keeper in kept:
         if keeper.init_pid is None or keeper.container_id in proven:
             continue
         if paths := _paths_of(host, keeper):
-            listed.append(_listed(keeper.container_id, paths, None, keeper, keeper.init_pid))
+            listed.append(_listed(host, paths, keeper.container_id, keeper, keeper.init_pid))
+    listed += [
+        _listed(host, machine.paths, machine.identity, None, machine.init_pid)
+        for machine in machines(host)
+        if machine.paths[0][1] not in found
+    ]
     return sorted(listed, key=lambda item: item.paths[0][1].count("/"))
 
 
@@ -75,21 +89,32 @@ def still_there(host: Host, item: Listed) -> bool:
 
 
 def _listed(
-    container_id: ContainerId,
+    host: Host,
     paths: list[tuple[CgroupKey, str]],
-    identity: Identity | None,
+    proven: Identity | ContainerId,
     keeper: _Kept | None,
     pid: int,
 ) -> Listed:
+    identity = proven if isinstance(proven, Identity) else None
     return Listed(
         boot_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-        container_id=container_id,
+        container_id=identity.container_id if identity else ContainerId(str(proven)),
         paths=tuple(sorted(paths)),
         identity=identity,
         leads=keeper.leads if keeper else Leads(),
+        uid=0 if keeper else _owner(host, *min(paths)),
         init_pid=pid,
         init_start_ns=_start_ns(pid),
     )
+
+
+def _owner(host: Host, key: CgroupKey, path: str) -> int:
+    """The user who made the cgroup, or to whom it was given; root's, if it has gone."""
+    directory = host.directory(key, path)
+    try:
+        return os.stat(directory).st_uid if directory else 0
+    except OSError:
+        return 0
 
 
 # --- the cgroup tree ----------------------------------------------------------------
@@ -114,8 +139,16 @@ def _directories(mount: str, path: str, depth: int) -> Iterator[tuple[str, int]]
     for entry in entries:
         below = f"{path}/{entry.name}"
         yield below, entry.inode()
-        if depth < _DEPTH:
+        if depth < _DEPTH and not _is_leaf(entry):
             yield from _directories(mount, below, depth + 1)
+
+
+def _is_leaf(entry: os.DirEntry[str]) -> bool:
+    """Links to a directory: its name, its ".", and a ".." in each below (fs/kernfs/inode.c)."""
+    try:
+        return entry.stat(follow_symlinks=False).st_nlink == _LEAF_LINKS
+    except OSError:
+        return True  # gone meanwhile
 
 
 def _first_process(host: Host, paths: list[tuple[CgroupKey, str]]) -> int | None:
@@ -142,9 +175,19 @@ def _processes(directory: str) -> list[int]:
 
 def _start_ns(pid: int) -> int | None:
     """CLOCK_BOOTTIME of a process's start, to the clock tick (proc(5), stat, field 22)."""
+    ticks = _stat(pid, 22)
+    return None if ticks is None else ticks * _TICK_NS
+
+
+def _parent(pid: int) -> int | None:
+    return _stat(pid, 4)
+
+
+def _stat(pid: int, field: int) -> int | None:
+    """A number from /proc/<pid>/stat, counted as proc(5) does; None: the process has ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-        return int(stat.rpartition(")")[2].split()[19]) * _TICK_NS
+        return int(stat.rpartition(")")[2].split()[field - 3])  # a name may hold anything
     except (OSError, ValueError, IndexError):
         return None
 
@@ -159,19 +202,27 @@ def _by_processes() -> Iterator[_Kept]:
             continue
         try:
             comm = Path(f"/proc/{name}/comm").read_text("utf-8", "replace")
+            if not comm.startswith(("containerd-shim", "conmon")) or not _is_roots(name):
+                continue
             if comm.startswith("containerd-shim"):
                 directory = os.path.dirname(os.readlink(f"/proc/{name}/cwd"))
                 shim = shim_call(_argv(name))
                 if shim is not None and directory not in seen:
                     seen.add(directory)
                     yield from _by_shims(directory, shim.namespace, shim.address)
-            elif comm.startswith("conmon") and (monitor := conmon_call(_argv(name))):
+            elif (monitor := conmon_call(_argv(name))) is not None:
                 leads = Leads(
                     bundle=monitor.bundle, oci_runtime=os.path.basename(monitor.oci_runtime)
                 )
-                yield _Kept(ContainerId(monitor.container_id), leads, None)
+                yield _Kept(ContainerId(monitor.container_id), leads, None, int(name))
         except OSError:
             continue  # gone meanwhile, or a kernel thread
+
+
+def _is_roots(pid: str) -> bool:
+    """By its real uid: the owner of /proc/<pid> is root for what may not be traced, too."""
+    status = Path(f"/proc/{pid}/status").read_bytes()
+    return re.search(rb"^Uid:\t0\t", status, re.MULTILINE) is not None
 
 
 def _by_shims(directory: str, namespace: str, address: str) -> Iterator[_Kept]:
@@ -221,21 +272,33 @@ def _json(path: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _paths_of(host: Host, keeper: _Kept) -> list[tuple[CgroupKey, str]]:
-    """The cgroups of a container that its path does not name, by its first process."""
+def _keeps(keeper: _Kept, pid: int | None, path: str) -> bool:
+    """The keeper's own process lives there: anybody may give a cgroup a container's name."""
+    if keeper.monitor_pid:
+        return pid is not None and _parent(pid) == keeper.monitor_pid
+    return any(f"{own}/".startswith(f"{path}/") for _, own in _cgroups_of(keeper.init_pid))
+
+
+def _cgroups_of(pid: int | None) -> list[tuple[int, str]]:
+    """Hierarchy and path of each of a process's cgroups (cgroups(7)); none: it has ended."""
     try:
-        text = Path(f"/proc/{keeper.init_pid}/cgroup").read_text("utf-8", "surrogateescape")
+        text = Path(f"/proc/{pid}/cgroup").read_text("utf-8", "surrogateescape")
     except OSError:
         return []
+    lines = (line.split(":", 2) for line in text.splitlines())
+    return [(int(number), path) for number, _, path in lines]
+
+
+def _paths_of(host: Host, keeper: _Kept) -> list[tuple[CgroupKey, str]]:
+    """The cgroups of a container that its path does not name, by its first process."""
     found = []
-    for line in text.splitlines():
-        number, _, path = line.split(":", 2)
-        path = _own(path, keeper.container_id)
-        directory = host.directory(CgroupKey(int(number), 0), path)
+    for number, inside in _cgroups_of(keeper.init_pid):
+        path = _own(inside, keeper.container_id)
+        directory = host.directory(CgroupKey(number, 0), path)
         if path == "/" or directory is None:
             continue
         try:
-            found.append((CgroupKey(int(number), os.stat(directory).st_ino), path))
+            found.append((CgroupKey(number, os.stat(directory).st_ino), path))
         except OSError:
             continue
     return found

@@ -17,7 +17,12 @@ from ctrwatch.evidence.api.containers_pb2 import (
     GetContainerRequest,
     GetContainerResponse,
 )
-from ctrwatch.evidence.api.content_pb2 import ReadContentRequest, ReadContentResponse
+from ctrwatch.evidence.api.content_pb2 import (
+    InfoRequest,
+    InfoResponse,
+    ReadContentRequest,
+    ReadContentResponse,
+)
 from ctrwatch.evidence.api.images_pb2 import (
     GetImageRequest,
     GetImageResponse,
@@ -26,13 +31,15 @@ from ctrwatch.evidence.api.images_pb2 import (
     ListImagesResponse,
 )
 from ctrwatch.evidence.api.namespaces_pb2 import ListNamespacesRequest, ListNamespacesResponse
+from ctrwatch.evidence.api.types_pb2 import Descriptor as Target
 
-__all__ = ("Client", "Container", "Image", "connected")
+__all__ = ("Client", "Container", "Image", "Target", "connected")
 
 _GET_CONTAINER: Final = "/containerd.services.containers.v1.Containers/Get"
 _GET_IMAGE: Final = "/containerd.services.images.v1.Images/Get"
 _LIST_IMAGES: Final = "/containerd.services.images.v1.Images/List"
 _LIST_NAMESPACES: Final = "/containerd.services.namespaces.v1.Namespaces/List"
+_CONTENT_INFO: Final = "/containerd.services.content.v1.Content/Info"
 _READ_CONTENT: Final = "/containerd.services.content.v1.Content/Read"
 
 
@@ -71,6 +78,14 @@ class Client:
         request = ListImagesRequest(filters=[f"target.digest=={target}"])
         answer = await self._calls.call(_LIST_IMAGES, request, ListImagesResponse, namespace)
         return list(answer.images)
+
+    async def content_labels(self, namespace: str, digest: str) -> dict[str, str] | None:
+        request = InfoRequest(digest=digest)
+        try:
+            answer = await self._calls.call(_CONTENT_INFO, request, InfoResponse, namespace)
+        except rpc.NoSuch:
+            return None
+        return dict(answer.info.labels)
 
     async def content(self, namespace: str, digest: str) -> bytes | None:
         request = ReadContentRequest(digest=digest)

@@ -2,7 +2,7 @@
 /*
  * What the kernel says of a container's birth and death.
  *
- * Four BTF-typed raw tracepoints, one ring buffer.  Nothing is decided here but
+ * Five BTF-typed raw tracepoints, one ring buffer.  Nothing is decided here but
  * what cannot be decided later: whose first task, whose first instruction.
  * No helper fails in silence: a record that can't be sent is counted in `lost`,
  * and every record carries that count.
@@ -149,10 +149,12 @@ union scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 5);
+	__uint(max_entries, 6);
 	__type(key, __u32);
 	__type(value, union scratch);
 } scratches SEC(".maps");
+
+#define FORK_SLOT 5 /* the others' slots are their records' kinds */
 
 __u64 lost; /* read by user space too, for losses that no later record reports */
 
@@ -170,10 +172,9 @@ static __always_inline __u32 mount_namespace(struct task_struct *task)
 	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
 }
 
-static __always_inline union scratch *fill(__u8 kind, struct cgroup *cgrp,
-					    struct task_struct *task)
+static __always_inline union scratch *fill_slot(__u32 slot, __u8 kind, struct cgroup *cgrp,
+						 struct task_struct *task)
 {
-	__u32 slot = kind;
 	union scratch *scratch = bpf_map_lookup_elem(&scratches, &slot);
 	if (!scratch) /* the slot is there: this is for the verifier */
 		return NULL;
@@ -201,6 +202,12 @@ static __always_inline union scratch *fill(__u8 kind, struct cgroup *cgrp,
 	r->pid_ns = BPF_CORE_READ(task, nsproxy, pid_ns_for_children, ns.inum);
 	BPF_CORE_READ_STR_INTO(&r->comm, task, comm);
 	return scratch;
+}
+
+static __always_inline union scratch *fill(__u8 kind, struct cgroup *cgrp,
+					    struct task_struct *task)
+{
+	return fill_slot(kind, kind, cgrp, task);
 }
 
 static __always_inline void add_path(union scratch *scratch, const char *path)
@@ -291,46 +298,66 @@ int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struc
 	return 0;
 }
 
-static __always_inline bool starts_in(struct cgroup *cgrp, struct task_struct *task,
-				      const char *filename)
+/* A task may be born in its cgroup: crun's clone3(CLONE_INTO_CGROUP), which is for the unified
+ * hierarchy only, passes by cgroup_attach_task.  The path is the one of the mkdir. */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct cgroup *cgrp = BPF_CORE_READ(child, cgroups, dfl_cgrp);
+	struct newborn_key key = key_of(cgrp);
+	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+
+	if (!newborn || newborn->entered)
+		return 0;
+	newborn->entered = 1;
+	newborn->outside = mount_namespace(parent);
+
+	union scratch *scratch = fill_slot(FORK_SLOT, CTRWATCH_ATTACH, cgrp, child);
+	if (scratch)
+		send(scratch);
+	return 0;
+}
+
+/* Whether this is the first program that is executed in the cgroup by a task that has
+ * left the mounts of whoever made it.  Says so once. */
+static __always_inline bool starts_in(struct cgroup *cgrp, __u32 mnt_ns)
 {
 	struct newborn_key key = key_of(cgrp);
 	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
 
-	if (!newborn)
-		return false;
 	/* An OCI runtime executes itself in the new cgroup before it leaves its own mounts. */
-	if (newborn->started || newborn->outside == mount_namespace(task))
-		return true;
+	if (!newborn || newborn->started || newborn->outside == mnt_ns)
+		return false;
 	newborn->started = 1;
-
-	union scratch *scratch = fill(CTRWATCH_EXEC, cgrp, task);
-	if (!scratch)
-		return true;
-	add_path(scratch, filename);
-	send(scratch);
 	return true;
 }
 
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	const char *filename = BPF_CORE_READ(bprm, filename);
 	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct cgroup *cgrp = BPF_CORE_READ(set, dfl_cgrp);
+	struct cgroup *unified = BPF_CORE_READ(set, dfl_cgrp);
+	__u32 mnt_ns = mount_namespace(task);
+	struct cgroup *started = starts_in(unified, mnt_ns) ? unified : NULL;
 
-	if (starts_in(cgrp, task, filename))
-		return 0;
-	/* Not in a newborn cgroup of the unified hierarchy: a v1 host, where the first
-	 * controller's will do. */
+	/* On v1 and hybrid hosts also in the other hierarchies: a container in a container may
+	 * have a cgroup of its own only there.  One record for all. */
 	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
 	for (int i = 0; i < 14 && i < count; i++) {
 		struct cgroup_subsys_state *css;
 		if (bpf_core_read(&css, sizeof(css), &set->subsys[i]) || !css)
 			continue;
-		cgrp = BPF_CORE_READ(css, cgroup);
-		if (starts_in(cgrp, task, filename))
-			return 0;
+		struct cgroup *cgrp = BPF_CORE_READ(css, cgroup);
+		if (BPF_CORE_READ(cgrp, root, hierarchy_id) && starts_in(cgrp, mnt_ns) && !started)
+			started = cgrp;
 	}
+	if (!started)
+		return 0;
+
+	union scratch *scratch = fill(CTRWATCH_EXEC, started, task);
+	if (!scratch)
+		return 0;
+	add_path(scratch, BPF_CORE_READ(bprm, filename));
+	send(scratch);
 	return 0;
 }

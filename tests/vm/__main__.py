@@ -1,0 +1,92 @@
+"""
+Run a command on another machine: cgroup v2, systemd as pid 1, Debian's own kernel.
+
+    python -m tests.vm                                the support table's column "vm"
+    python -m tests.vm sh -c 'podman info >/results/info'
+
+What it leaves in /results is afterwards in .build/vm/results, or below the directory that the
+environment variable CTRWATCH_VM names: there lies everything that this makes.
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.vm.disk import ROOT, VmError, disk, python_packages
+from tests.vm.machine import Machine
+
+MATRIX = ("python3", "-m", "tests.matrix", "--column", "vm", "--results", "/results/vm.json")
+RESULT = ROOT / "tests/matrix/results/vm.json"
+DEADLINE_S = 1080.0  # with boot and shutdown below twenty minutes
+JOURNAL = ("sh", "-c", "journalctl --boot --no-pager >/results/journal.txt")
+JOURNAL_S = 60.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.vm",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="SECONDS")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="what root runs in the guest")
+    chosen = parser.parse_args()
+    cache = Path(os.environ.get("CTRWATCH_VM") or ROOT / ".build/vm").absolute()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _alone(cache):
+            return run(cache, chosen.command or MATRIX, chosen.deadline)
+    except (VmError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def run(cache: Path, command: list[str] | tuple[str, ...], deadline_s: float) -> int:
+    results = cache / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    machine = Machine(disk(cache), python_packages(cache), results)
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"[{time.monotonic() - began:4.0f} s] {what}", file=sys.stderr, flush=True)
+
+    say("boot")
+    with machine:
+        say(f"Linux {machine.up['kernel']} is up; running {' '.join(command)}")
+        code = machine.run(command, deadline_s, _print)
+        say(f"exit code {code}" + (f": not done in {deadline_s:.0f} s" if code == 124 else ""))
+        machine.run(JOURNAL, JOURNAL_S)
+    say(f"switched off; what it left, and its journal, are in {results}")
+    if code == 0 and command is MATRIX:
+        RESULT.parent.mkdir(exist_ok=True)
+        shutil.copyfile(results / "vm.json", RESULT)
+    return code
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VmError(f"another machine is at work in {cache}; or set CTRWATCH_VM") from None
+        yield
+
+
+def _print(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
