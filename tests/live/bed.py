@@ -117,7 +117,8 @@ class Bed:
     def registry(self) -> Registry:
         """It has `busybox:test`. `bed.docker.pull(bed.registry.name("busybox:test"))`."""
         registry = Registry(self.home / "registry", self._stack)
-        registry.push("busybox:test", make_manifest(self.rootfs, Cmd=["sh"], Labels=LABELS))
+        labels = {**LABELS, "org.example.served": "yes"}  # it is no other image's content
+        registry.push("busybox:test", make_manifest(self.rootfs, Cmd=["sh"], Labels=labels))
         return registry
 
     @cached_property
