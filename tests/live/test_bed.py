@@ -80,7 +80,7 @@ def test_pulled_image_has_a_registry_digest(bed: Bed) -> None:
     repository = name.rpartition(":")[0]
     for runtime in (bed.docker, bed.podman, bed.cri):
         runtime.pull(name)
-    digest = f"{repository}@{bed.image.manifest_digest}"
+    digest = f"{repository}@{bed.registry.served('busybox:test').digest}"
     assert digest in bed.docker.inspect_image(name)["RepoDigests"]
     assert digest in bed.podman.inspect_image(name)["RepoDigests"]
     assert digest in bed.cri.image_status(name).repo_digests
