@@ -19,7 +19,7 @@ from tests.live.bed import Bed
 from tests.live.daemons import BedError, command
 from tests.live.watching import Watching
 from tests.matrix.pure import in_pure_v2
-from tests.matrix.table import COLUMNS, PAGE, RESULTS, Column, cell, page, read, write
+from tests.matrix.table import COLUMNS, RESULTS, Column, cell, write, write_page
 from tests.matrix.watch import Outcome, go
 from tests.matrix.ways import WAYS
 
@@ -41,7 +41,7 @@ def main() -> int:
         words = [sys.executable, "-m", "tests.matrix", "--column", name]
         words += ["--results", str(RESULTS / f"{name}.json")]
         subprocess.run(in_pure_v2(words) if name == "v2" else words, check=True)
-    PAGE.write_text(page({name: read(name) for name in COLUMNS}))
+    write_page()
     return 0
 
 

@@ -11,7 +11,7 @@ import msgspec
 from tests.matrix.watch import Outcome
 from tests.matrix.ways import WAYS
 
-__all__ = ("COLUMNS", "PAGE", "RESULTS", "Column", "cell", "page", "read", "write")
+__all__ = ("COLUMNS", "PAGE", "RESULTS", "Column", "cell", "page", "read", "write", "write_page")
 
 RESULTS: Final = Path(__file__).with_name("results")
 PAGE: Final = Path(__file__).parents[2] / "docs/support.md"
@@ -48,6 +48,11 @@ def read(name: str, path: Path | None = None) -> Column | None:
 def write(path: Path, column: Column) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(column), indent=1) + b"\n")
+
+
+def write_page() -> None:
+    """docs/support.md, from the results that are kept."""
+    PAGE.write_text(page({name: read(name) for name in COLUMNS}))
 
 
 def cell(outcome: Outcome | None) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.matrix.table import write_page
 from tests.vm.disk import ROOT, VmError, disk, python_packages
 from tests.vm.machine import Machine
 
@@ -71,6 +72,7 @@ def run(cache: Path, command: list[str] | tuple[str, ...], deadline_s: float) ->
     if code == 0 and command is MATRIX:
         RESULT.parent.mkdir(exist_ok=True)
         shutil.copyfile(results / "vm.json", RESULT)
+        write_page()
     return code
 
 
