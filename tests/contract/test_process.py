@@ -48,7 +48,7 @@ class Proc:
         (directory / "stat").write_text(f"{pid} ({comm}) {' '.join(fields)}\n")
         numbers = "\t".join(map(str, (7 if pid == "self" else pid, *inner)))
         (directory / "status").write_text(
-            f"Name:\tx\nUid:\t{uid}\t0\t0\t0\nNSpid:\t{numbers}\nNSpgid:\t0\n"
+            f"Name:\tx\nPPid:\t{ppid}\nUid:\t{uid}\t0\t0\t0\nNSpid:\t{numbers}\nNSpgid:\t0\n"
         )
         (directory / "cwd").symlink_to(cwd)
         os.link(self.namespaces / str(mnt), directory / "ns/mnt")
