@@ -33,8 +33,7 @@ import msgspec
 
 from ctrwatch.core.cgroup import identify, is_free_name
 from ctrwatch.core.cmdline import COMMANDS, OciCall, is_stage, oci_call
-from ctrwatch.core.lxc import lxc_call
-from ctrwatch.core.nspawn import nspawn_call
+from ctrwatch.core.keepers import kept, named_by
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
 
 __all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Look", "Placed", "Started", "Told")
@@ -348,8 +347,8 @@ class Lifecycle:
         stranger = self._strangers.get(event.cgroup)
         if stranger is None or stranger.entered is not None:
             return []
-        if event.task.ppid == stranger.made.task.pid and (kept := _kept(stranger.made.task)):
-            return self._introduce_kept(event, stranger.made, *kept)
+        if event.task.ppid == stranger.made.task.pid and (its := kept(stranger.made.task.argv)):
+            return self._introduce_kept(event, stranger.made, *its)
         if not is_stage(event.task.comm):
             del self._strangers[event.cgroup]  # a service, a session, a user's own
             return []
@@ -360,8 +359,7 @@ class Lifecycle:
         self, event: RawEvent, made: RawEvent, runtime: Runtime, name: str
     ) -> list[Change]:
         """A child of LXC's monitor, or of systemd-nspawn, enters the directory made for it."""
-        container_id = ContainerId(name or _name(made.path.removesuffix("/payload")))
-        identity = self._free(container_id, made.path)._replace(runtime=runtime)
+        identity = self._free(named_by(name, made.path), made.path)._replace(runtime=runtime)
         the_same = [  # it was made in all hierarchies before any is entered
             other.made
             for other in self._strangers.values()
@@ -475,15 +473,6 @@ def _key(identity: Identity, path: str, uid: int) -> _Key:
     if is_free_name(identity):
         return path.rstrip("/")
     return (str(uid), *identity.outer, identity.container_id)
-
-
-def _kept(maker: Task) -> tuple[Runtime, str] | None:
-    """Whose container LXC's monitor or systemd-nspawn keeps; "" is not known."""
-    if (lxc := lxc_call(maker.argv)) is not None:
-        return Runtime.LXC, lxc.name
-    if (nspawn := nspawn_call(maker.argv)) is not None:
-        return Runtime.NSPAWN, nspawn.name
-    return None
 
 
 def _placed(container: _Container, event: RawEvent) -> Placed:

@@ -233,19 +233,13 @@ class FanotifySensor:
 
     def _id_of(self, event: RawEvent) -> int:
         """The inode number of the cgroup's directory; 0 when it has gone."""
-        directory = self._host.directory(event.cgroup, event.path)
-        try:
-            return os.stat(directory or "").st_ino
-        except OSError:
-            return 0
+        status = self._host.status(event.cgroup, event.path)
+        return status.st_ino if status is not None else 0
 
     def _owner_of(self, event: RawEvent) -> int:
         """Who made the cgroup, unless it was given away since; -1 when it has gone."""
-        directory = self._host.directory(event.cgroup, event.path)
-        try:
-            return os.stat(directory or "").st_uid
-        except OSError:
-            return -1
+        status = self._host.status(event.cgroup, event.path)
+        return status.st_uid if status is not None else -1
 
     def _path_below(self, parent: CgroupKey, name: str) -> str:
         """The path of a cgroup; "" where its parent has gone and was not known."""

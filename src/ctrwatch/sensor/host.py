@@ -57,6 +57,14 @@ class Host(NamedTuple):
         hierarchy = self.hierarchies.get(key.hierarchy_id)
         return hierarchy.mount + path.rstrip("/") if hierarchy else None
 
+    def status(self, key: CgroupKey, path: str) -> os.stat_result | None:
+        """Of a cgroup's directory: its inode is the cgroup's id; None: it isn't there, or seen."""
+        directory = self.directory(key, path)
+        try:
+            return os.stat(directory) if directory is not None else None
+        except OSError:
+            return None
+
     def resolve(self, key: CgroupKey) -> str | None:
         """
         The path of a cgroup by its id; None when it is gone or can't be asked for.

@@ -1,5 +1,5 @@
 """
-A process as /proc shows it now, for the sensor that is told a pid and no more.
+A process as /proc shows it now, for those who know a pid and no more.
 
 But for `argv` these files are the kernel's own and wait for nothing. All of it races
 with the end of the process, and its pid can be given to another: whoever needs to be
@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from ctrwatch.model import Task
 
-__all__ = ("argv", "cgroups", "executed_inside", "is_first", "mount_namespace", "task")
+__all__ = (
+    "argv",
+    "cgroups",
+    "executed_inside",
+    "is_first",
+    "mount_namespace",
+    "parent",
+    "running",
+    "started_ns",
+    "task",
+    "uid",
+)
 
 _ARGV_BYTES: Final = 4096  # as the eBPF sensor takes (CTRWATCH_ARGV_MAX)
 _FILE_BYTES: Final = 64 << 10  # status with many groups, cgroup with a dozen hierarchies
@@ -23,6 +35,16 @@ _NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _IDS: Final = re.compile(rb"\nUid:\t(\d+).*\nGid:\t(\d+)")  # the real ones, as task->cred has
 _NSPID: Final = re.compile(rb"\nNSpid:\t([\d\t]+)")
 _MNT_ID: Final = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
+
+
+def running() -> Iterator[tuple[int, str]]:
+    """Every process there is, with what it is called (comm)."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                yield int(name), _read(int(name), "comm").decode("utf-8", "replace").strip()
+            except OSError:
+                continue  # gone meanwhile
 
 
 def task(pid: int) -> Task | None:
@@ -47,20 +69,40 @@ def task(pid: int) -> Task | None:
     )
 
 
-def argv(pid: int) -> tuple[tuple[str, ...], bool]:
+def uid(pid: int) -> int | None:
+    """The real one, also of a process that may not be traced; None when it has ended."""
+    try:
+        ids = _IDS.search(_read(pid, "status"))
+    except OSError:
+        return None
+    return int(ids[1]) if ids else None
+
+
+def parent(pid: int) -> int | None:
+    """Its pid; None when the process has ended."""
+    return _stat(pid, 4)
+
+
+def started_ns(pid: int) -> int | None:
+    """CLOCK_BOOTTIME of its start, to the clock tick; None when it has ended."""
+    ticks = _stat(pid, 22)
+    return None if ticks is None else ticks * _NS_PER_TICK
+
+
+def argv(pid: int, limit: int = _ARGV_BYTES) -> tuple[tuple[str, ...], bool]:
     """
-    The command line, and whether it is longer than what is taken; empty when it has ended.
+    The command line, and whether it is longer than the *limit* of bytes; empty when it has ended.
 
     It is read from the process's own memory (never from a file that is mapped there: fs/proc/
     base.c, FOLL_ANON), and waits for the lock of its memory map and for what is swapped out.
     For a thread that nobody waits for.
     """
     try:
-        raw = _read(pid, "cmdline", _ARGV_BYTES + 1)
+        raw = _read(pid, "cmdline", limit + 1)
     except OSError:
         return (), False
-    words = raw[:_ARGV_BYTES].removesuffix(b"\0").decode("utf-8", "surrogateescape").split("\0")
-    return (tuple(words) if raw else ()), len(raw) > _ARGV_BYTES
+    words = raw[:limit].removesuffix(b"\0").decode("utf-8", "surrogateescape").split("\0")
+    return (tuple(words) if raw else ()), len(raw) > limit
 
 
 def mount_namespace(pid: int) -> int:
@@ -109,6 +151,14 @@ def executed_inside(pid: int) -> str:
         os.close(program)
     ours = {line.partition(b" ")[0] for line in mounts.split(b"\n")}
     return path if mount is not None and mount[1] in ours else ""
+
+
+def _stat(pid: int, field: int) -> int | None:
+    """A number from /proc/<pid>/stat, counted as proc(5) does; None when it has ended."""
+    try:
+        return int(_read(pid, "stat").rpartition(b")")[2].split()[field - 3])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _number(pid: int, namespace: str) -> int:

@@ -4,10 +4,10 @@ The containers that are there already: the cgroup tree and the runtimes' own sta
 A cgroup that is spelled like a container's and has a process in it is one. Containers
 with free names (``/default/web``) are found by those who keep them: containerd's shims,
 whose working directory is the bundle; conmon, whose command line names it; runc's and
-crun's state directories; LXC's and systemd-nspawn's by machines.py. Only root's keepers are looked at: another's memory or directory
-may hang, and his words are evidence's to judge. Reads files only, asks no daemon. Runs in
-a thread: on a host with 1,000 containers and a dozen hierarchies it reads 20,000
-directories.
+crun's state directories; LXC's and systemd-nspawn's by machines.py. Only root's keepers
+are looked at: another's memory or directory may hang, and his words are evidence's to
+judge. Reads files only, asks no daemon. Runs in a thread: on a host with 1,000 containers
+and a dozen hierarchies it reads 20,000 directories.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrwatch.core.cgroup import identify, is_free_name
-from ctrwatch.core.cmdline import conmon_call, shim_call
+from ctrwatch.core.cmdline import ShimCall, conmon_call, shim_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Leads, Listed
+from ctrwatch.sensor import proc
 from ctrwatch.sensor.host import Host
 from ctrwatch.sensor.machines import machines
 
@@ -31,8 +32,8 @@ __all__ = ("scan", "still_there")
 _RUNTIME_ROOTS: Final = {"runc": "/run/runc", "crun": "/run/crun"}
 _STATE_BYTES: Final = 1 << 20  # runc's state.json holds the whole configuration: 30 KB met
 _DEPTH: Final = 64  # nested containers are met five deep, with ten levels each
+_CMDLINE_BYTES: Final = 2 << 20  # ARG_MAX
 _LEAF_LINKS: Final = 2
-_TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class _Kept(NamedTuple):
@@ -46,7 +47,8 @@ class _Kept(NamedTuple):
 
 def scan(host: Host) -> list[Listed]:
     """Every container there is now, outer ones before inner ones."""
-    kept = [*_by_processes(), *_by_state()]
+    processes = list(proc.running())
+    kept = [*_by_processes(processes), *_by_state()]
     keepers = {keeper.container_id: keeper for keeper in kept}
     found: dict[str, list[tuple[CgroupKey, str]]] = {}
     identities: dict[str, Identity] = {}
@@ -72,7 +74,7 @@ def scan(host: Host) -> list[Listed]:
             listed.append(_listed(host, paths, keeper.container_id, keeper, keeper.init_pid))
     listed += [
         _listed(host, machine.paths, machine.identity, None, machine.init_pid)
-        for machine in machines(host)
+        for machine in machines(host, processes)
         if machine.paths[0][1] not in found
     ]
     return sorted(listed, key=lambda item: item.paths[0][1].count("/"))
@@ -81,11 +83,8 @@ def scan(host: Host) -> list[Listed]:
 def still_there(host: Host, item: Listed) -> bool:
     """The directory is the same as when it was listed."""
     key, path = item.paths[0]
-    directory = host.directory(key, path)
-    try:
-        return directory is not None and os.stat(directory).st_ino == key.cgroup_id
-    except OSError:
-        return False
+    status = host.status(key, path)
+    return status is not None and status.st_ino == key.cgroup_id
 
 
 def _listed(
@@ -104,17 +103,14 @@ def _listed(
         leads=keeper.leads if keeper else Leads(),
         uid=0 if keeper else _owner(host, *min(paths)),
         init_pid=pid,
-        init_start_ns=_start_ns(pid),
+        init_start_ns=proc.started_ns(pid),
     )
 
 
 def _owner(host: Host, key: CgroupKey, path: str) -> int:
     """The user who made the cgroup, or to whom it was given; root's, if it has gone."""
-    directory = host.directory(key, path)
-    try:
-        return os.stat(directory).st_uid if directory else 0
-    except OSError:
-        return 0
+    status = host.status(key, path)
+    return status.st_uid if status is not None else 0
 
 
 # --- the cgroup tree ----------------------------------------------------------------
@@ -159,7 +155,7 @@ def _first_process(host: Host, paths: list[tuple[CgroupKey, str]]) -> int | None
             continue
         below = [directory, *(directory + sub for sub, _ in _directories(directory, "", 0))]
         pids = [pid for place in below for pid in _processes(place)]
-        started = [(start, pid) for pid in pids if (start := _start_ns(pid)) is not None]
+        started = [(start, pid) for pid in pids if (start := proc.started_ns(pid)) is not None]
         if started:
             return min(started)[1]
     return None
@@ -173,68 +169,47 @@ def _processes(directory: str) -> list[int]:
         return []
 
 
-def _start_ns(pid: int) -> int | None:
-    """CLOCK_BOOTTIME of a process's start, to the clock tick (proc(5), stat, field 22)."""
-    ticks = _stat(pid, 22)
-    return None if ticks is None else ticks * _TICK_NS
-
-
-def _parent(pid: int) -> int | None:
-    return _stat(pid, 4)
-
-
-def _stat(pid: int, field: int) -> int | None:
-    """A number from /proc/<pid>/stat, counted as proc(5) does; None: the process has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-        return int(stat.rpartition(")")[2].split()[field - 3])  # a name may hold anything
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 # --- those who keep containers --------------------------------------------------------
 
 
-def _by_processes() -> Iterator[_Kept]:
+def _by_processes(processes: Iterable[tuple[int, str]]) -> Iterator[_Kept]:
     seen: set[str] = set()
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
+    for pid, comm in processes:
+        if not comm.startswith(("containerd-shim", "conmon")) or proc.uid(pid) != 0:
             continue
-        try:
-            comm = Path(f"/proc/{name}/comm").read_text("utf-8", "replace")
-            if not comm.startswith(("containerd-shim", "conmon")) or not _is_roots(name):
-                continue
-            if comm.startswith("containerd-shim"):
-                directory = os.path.dirname(os.readlink(f"/proc/{name}/cwd"))
-                shim = shim_call(_argv(name))
-                if shim is not None and directory not in seen:
-                    seen.add(directory)
-                    yield from _by_shims(directory, shim.namespace, shim.address)
-            elif (monitor := conmon_call(_argv(name))) is not None:
-                leads = Leads(
-                    bundle=monitor.bundle, oci_runtime=os.path.basename(monitor.oci_runtime)
-                )
-                yield _Kept(ContainerId(monitor.container_id), leads, None, int(name))
-        except OSError:
-            continue  # gone meanwhile, or a kernel thread
+        argv, _ = proc.argv(pid, _CMDLINE_BYTES)
+        if comm.startswith("conmon"):
+            if (monitor := conmon_call(argv)) is not None:
+                oci_runtime = os.path.basename(monitor.oci_runtime)
+                leads = Leads(bundle=monitor.bundle, oci_runtime=oci_runtime)
+                yield _Kept(ContainerId(monitor.container_id), leads, None, pid)
+        elif (shim := shim_call(argv)) is not None:
+            yield from _by_shim(pid, shim, seen)
 
 
-def _is_roots(pid: str) -> bool:
-    """By its real uid: the owner of /proc/<pid> is root for what may not be traced, too."""
-    status = Path(f"/proc/{pid}/status").read_bytes()
-    return re.search(rb"^Uid:\t0\t", status, re.MULTILINE) is not None
-
-
-def _by_shims(directory: str, namespace: str, address: str) -> Iterator[_Kept]:
-    """All the bundles of a containerd's namespace: a pod's shim keeps several."""
-    for container_id in sorted(os.listdir(directory)):
+def _by_shim(pid: int, shim: ShimCall, seen: set[str]) -> Iterator[_Kept]:
+    """All the bundles of a containerd's namespace, once: a pod's shim keeps several."""
+    try:
+        directory = os.path.dirname(os.readlink(f"/proc/{pid}/cwd"))
+        if directory in seen:
+            return
+        seen.add(directory)
+        container_ids = sorted(os.listdir(directory))
+    except OSError:
+        return  # gone meanwhile, or in another mount namespace
+    for container_id in container_ids:
         bundle = f"{directory}/{container_id}"
         try:
-            pid = int(Path(bundle, "init.pid").read_text("ascii"))
+            init_pid = int(Path(bundle, "init.pid").read_text("ascii"))
         except (OSError, ValueError):
             continue
-        leads = Leads(bundle=bundle, containerd=address, namespace=namespace, oci_runtime="runc")
-        yield _Kept(ContainerId(container_id), leads, pid)
+        leads = Leads(
+            bundle=bundle,
+            containerd=shim.address,
+            namespace=shim.namespace,
+            oci_runtime="runc",
+        )
+        yield _Kept(ContainerId(container_id), leads, init_pid)
 
 
 def _by_state() -> Iterator[_Kept]:
@@ -275,32 +250,19 @@ def _json(path: str) -> dict[str, object]:
 def _keeps(keeper: _Kept, pid: int | None, path: str) -> bool:
     """The keeper's own process lives there: anybody may give a cgroup a container's name."""
     if keeper.monitor_pid:
-        return pid is not None and _parent(pid) == keeper.monitor_pid
-    return any(f"{own}/".startswith(f"{path}/") for _, own in _cgroups_of(keeper.init_pid))
-
-
-def _cgroups_of(pid: int | None) -> list[tuple[int, str]]:
-    """Hierarchy and path of each of a process's cgroups (cgroups(7)); none: it has ended."""
-    try:
-        text = Path(f"/proc/{pid}/cgroup").read_text("utf-8", "surrogateescape")
-    except OSError:
-        return []
-    lines = (line.split(":", 2) for line in text.splitlines())
-    return [(int(number), path) for number, _, path in lines]
+        return pid is not None and proc.parent(pid) == keeper.monitor_pid
+    paths = proc.cgroups(keeper.init_pid or 0).values()
+    return any(f"{own}/".startswith(f"{path}/") for own in paths)
 
 
 def _paths_of(host: Host, keeper: _Kept) -> list[tuple[CgroupKey, str]]:
     """The cgroups of a container that its path does not name, by its first process."""
     found = []
-    for number, inside in _cgroups_of(keeper.init_pid):
+    for number, inside in proc.cgroups(keeper.init_pid or 0).items():
         path = _own(inside, keeper.container_id)
-        directory = host.directory(CgroupKey(number, 0), path)
-        if path == "/" or directory is None:
-            continue
-        try:
-            found.append((CgroupKey(number, os.stat(directory).st_ino), path))
-        except OSError:
-            continue
+        status = host.status(CgroupKey(number, 0), path)
+        if path != "/" and status is not None:
+            found.append((CgroupKey(number, status.st_ino), path))
     return found
 
 
@@ -317,8 +279,3 @@ def _own(path: str, container_id: str) -> str:
     if container_id in parts:
         return "/".join(parts[: parts.index(container_id) + 1])
     return re.sub(r"/(container|init\.scope|init)\Z", "", path)
-
-
-def _argv(pid: str) -> list[str]:
-    raw = Path(f"/proc/{pid}/cmdline").read_bytes()
-    return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape").split("\0")
