@@ -119,9 +119,7 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
 
     oci_runtime: str = ""  # runc, crun: the program that made the cgroup
     bundle: str = ""  # directory of config.json
-    root: str = (
-        ""  # /proc/PID/root: the paths here are those of a process in another root; "": of ours
-    )
+    root: str = ""  # /proc/PID/root, where the paths here begin; "": at ours
     namespace: str = ""  # containerd's
     containerd: str = ""  # socket of the containerd that has it, as this process reaches it
     docker_root: str = ""  # dockerd's data root

@@ -3,8 +3,8 @@ Evidence of several sources, merged into one description of a container.
 
 Pure. The first source that says something of a field is believed (they are asked
 most direct first: core/steps.py), but for what a later one corrects; who said it is kept.
-"There is nothing to know" is something said; an empty name is not. What a path claims of the runtime is not kept
-here: it gives way to any evidence.
+"There is nothing to know" is something said; an empty name is not. What a path claims of
+the runtime is not kept here: it gives way to any evidence.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIELDS: Final = {  # of Facts: the event's own name
     "init_pid": "init.pid",
 }
 
-_BY_NAME: Final = {name: field for field, name in FIELDS.items()}
+_NAMES: Final = frozenset(FIELDS.values())
 # What a source says that has nothing to say. (An empty dict is something: no labels.)
 _NOTHING: Final = (None, "", Runtime.UNKNOWN)
 
@@ -47,6 +47,7 @@ class Known:
     def __init__(self) -> None:
         self.facts = Facts()
         self.sources: dict[str, str] = {}
+        self._unsettled = _NAMES  # it only shrinks: what is said is not unsaid
 
     def add(self, source: str, facts: Facts) -> set[str]:
         """Take in what *source* says; return the event's names of the fields this settled."""
@@ -54,7 +55,7 @@ class Known:
             field: value
             for field in FIELDS
             if (value := getattr(facts, field)) not in _NOTHING
-            and (field in facts.corrects or not self._settled(field))
+            and (field in facts.corrects or FIELDS[field] in self._unsettled)
         }
         named = {FIELDS[field] for field in news}
         absent = {
@@ -70,19 +71,16 @@ class Known:
             corrects=(*self.facts.corrects, *facts.corrects),
         )
         settled = named | set(absent)
+        self._unsettled -= settled
         self.sources.update(dict.fromkeys(settled, source))
         return settled
 
-    def unsettled(self) -> set[str]:
+    def unsettled(self) -> frozenset[str]:
         """The event's names of the fields of which nothing is known yet."""
-        return {name for field, name in FIELDS.items() if not self._settled(field)}
-
-    def _settled(self, field: str) -> bool:
-        return getattr(self.facts, field) is not None or FIELDS[field] in self.facts.absent
+        return self._unsettled
 
     def _is_settled(self, name: str) -> bool:
-        field = _BY_NAME.get(name)
-        return name in self.facts.absent if field is None else self._settled(field)
+        return name not in self._unsettled if name in _NAMES else name in self.facts.absent
 
 
 def _without(absent: dict[str, Missing], named: set[str]) -> dict[str, Missing]:

@@ -21,7 +21,7 @@ image. Before the first task has entered nothing can run in the container: the w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Final, NamedTuple
 
 import msgspec
@@ -123,10 +123,10 @@ class _Story:
             return self.born.creator.uid
         return self.born.listed.uid if self.born.listed is not None else 0
 
-    def missing(self) -> set[str]:
+    def missing(self) -> frozenset[str]:
         return self.known.unsettled() & WANTED
 
-    def open(self) -> set[str]:
+    def open(self) -> frozenset[str]:
         """What is asked for: what is missing, and more of an image that is known."""
         unsettled = self.known.unsettled()
         unknown = unsettled | self.known.facts.absent.keys()
@@ -251,12 +251,13 @@ class Stories:
             return True
         if story.missing():
             return False
+        if story.started is not None or story.gone is not None or now_ns >= story.settled_ns:
+            return True
         placed = story.cgroup.hierarchy_id == 0 or not self._unified
         settled = placed and story.known.facts.init_pid is not None
-        over = story.started is not None or story.gone is not None or now_ns >= story.settled_ns
-        steps = self._steps(story, story.open())
-        asking = any(self._answer(story, step) is None for step in steps)
-        return over or (not asking and (settled or story.born.listed is not None))
+        if not settled and story.born.listed is None:
+            return False
+        return None not in self._answers(story, story.open())
 
     def _end_or_ask(self, story: _Story, now_ns: int) -> list[Effect]:
         """After the telling: a story ends with its container, or goes on being asked about."""
@@ -280,7 +281,7 @@ class Stories:
             if ask is not None:
                 yield ask
 
-    def _steps(self, story: _Story, missing: set[str]) -> Iterable[Step]:
+    def _steps(self, story: _Story, missing: AbstractSet[str]) -> Iterable[Step]:
         facts = story.known.facts
         runtime = facts.runtime or story.born.identity.runtime
         for step in STEPS:
@@ -378,21 +379,25 @@ class Stories:
 
     def _reasons(self, story: _Story) -> dict[str, Missing]:
         """Why each wanted field that is still open is empty."""
-        return {field: self._reason(story, field) for field in story.open()}
+        fields = story.open()
+        anybodys = self._answers(story, fields)
+        # Where nobody can be asked for a field, somebody may still lead there.
+        return {
+            field: self._reason(story, self._answers(story, {field}) or anybodys)
+            for field in fields
+        }
 
-    def _reason(self, story: _Story, field: str) -> Missing:
-        # Where nobody can be asked for it, somebody may still lead there.
-        steps = list(self._steps(story, {field})) or self._steps(story, story.open())
-        answers = [self._answer(story, step) for step in steps]
+    def _reason(self, story: _Story, answers: Sequence[Answer | None]) -> Missing:
         if None in answers:
             return Missing.DEADLINE
         if any(isinstance(answer, Unavailable) for answer in answers):
             return Missing.UNAVAILABLE
         return Missing.NOT_FOUND if story.verified else Missing.NO_EVIDENCE
 
-    def _answer(self, story: _Story, step: Step) -> Answer | None:
-        asked = story.asked.get(step.source)
-        return asked.last if asked is not None else None
+    def _answers(self, story: _Story, fields: AbstractSet[str]) -> list[Answer | None]:
+        """Of those who can tell of *fields*; None: not yet."""
+        asked = (story.asked.get(step.source) for step in self._steps(story, fields))
+        return [each.last if each is not None else None for each in asked]
 
 
 _SUFFIXES: Final[dict[EventName, str]] = {
