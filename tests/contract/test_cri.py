@@ -95,6 +95,12 @@ async def test_of_two_daemons_the_one_that_knows_tells(readers: Readers, socket:
         pytest.param(
             {"image_ref": "f" * 64}, "docker.io/library/app:1", None, id="image-that-is-gone"
         ),
+        pytest.param(
+            {"image_ref": "sha256:" + "f" * 64},
+            "docker.io/library/app:1",
+            None,
+            id="an-id-is-no-registry-digest",
+        ),
     ],
 )
 async def test_image(

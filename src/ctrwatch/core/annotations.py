@@ -13,12 +13,12 @@ made, a bundle, which he can write himself, does not speak for them; their own r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
-from ctrwatch.core.reference import bare_digest, is_image_id, normalise, parse
+from ctrwatch.core.reference import is_image_id, normalise, parse, repository_digest
 from ctrwatch.model import Facts, Leads, Missing, Runtime
 
 __all__ = ("from_labels", "who")
@@ -177,7 +177,7 @@ def _crio(annotations: Mapping[str, str]) -> Facts:
     image, ref = _image(name), said.get("ImageRef", "")
     is_id = is_image_id(ref)
     digests = said.get("ImageRepoDigests", "" if is_id else ref)
-    digest = _repo_digest(digests.split(","), image)
+    digest = repository_digest(image or "", digests.split(","))
     has_none = not digest and "ImageRepoDigests" in said
     mount_point = _MOUNT_POINT.fullmatch(said.get("MountPoint", ""))
     return Facts(
@@ -232,16 +232,6 @@ def _alone(
 
 def _image(name: str) -> str | None:
     return normalise(name) if parse(name) else None
-
-
-def _repo_digest(digests: Iterable[str], image: str | None) -> str | None:
-    """Return the digest of the image's own repository, else the first: all name one image."""
-    named = parse(image or "")
-    found = [(parse(each), digest) for each in digests if (digest := bare_digest(each))]
-    for each, digest in found:
-        if named and each and each[:2] == named[:2]:
-            return digest
-    return found[0][1] if found else None
 
 
 def _labels_in(text: str) -> dict[str, str] | None:

@@ -22,6 +22,7 @@ __all__ = (
     "normalise",
     "parse",
     "registry_digests",
+    "repository_digest",
 )
 
 TEXT_MAX: Final = 640  # a name of 255 characters, a tag of 128 and any digest have room in it
@@ -138,6 +139,26 @@ def registry_digests(named: str, known: Iterable[str]) -> list[str]:
     parsed = [each for each in map(parse, known) if each and each.digest]
     own = [each for each in parsed if asked and each[:2] == asked[:2]]
     return sorted({each.digest for each in own or parsed})
+
+
+def repository_digest(named: str, known: Iterable[str]) -> str | None:
+    """
+    Return the digest of *named*'s own repository among the references *known*, else the first.
+
+    Their order is their source's: the first is the one it would name itself.
+
+    >>> one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    >>> repository_digest("b.io/x:1", ["202abf", "a.io/x@" + one, "b.io/x@" + two]) == two
+    True
+    >>> repository_digest("mine:1", ["a.io/x@" + one, "b.io/x@" + two]) == one
+    True
+    """
+    asked = parse(named)
+    found = [(parse(each), digest) for each in known if (digest := bare_digest(each))]
+    for each, digest in found:
+        if asked and each and each[:2] == asked[:2]:
+            return digest
+    return found[0][1] if found else None
 
 
 def is_id_of(text: str, image_id: str) -> bool:

@@ -9,7 +9,7 @@ not wait for a container that is just being started.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ctrwatch.core import reference
@@ -150,27 +150,10 @@ async def _image(client: Client, container: Container) -> Facts:
     if not named or reference.is_image_id(named):
         named = min(tags, default=named)
     image_id = sha256(known.id if known is not None else container.image_id)
+    references = [each for each in (ref, *digests) if "@" in each]  # else it is the image's id
     return Facts(
         image=reference.normalise(named) if named else None,
-        image_digest=_digest([ref, *digests], named),
+        image_digest=reference.repository_digest(named, references),
         image_id=image_id,
         leads=Leads(image_ref=named),
     )
-
-
-def _digest(references: Iterable[str], named: str) -> str | None:
-    """
-    Of ``repository@sha256:…``, the digest of the repository that *named* has, else the first.
-
-    >>> _digest(["202abf", "a@sha256:" + "1" * 64, "b@sha256:" + "2" * 64], "b:1")[:9]
-    'sha256:22'
-    """
-    found = [each for each in references if "@" in each and reference.bare_digest(each)]
-    wanted = _repository(named)
-    found.sort(key=lambda each: _repository(each) != wanted)
-    return reference.bare_digest(found[0]) if found else None
-
-
-def _repository(text: str) -> tuple[str, str] | None:
-    parsed = reference.parse(text)
-    return parsed[:2] if parsed is not None else None
