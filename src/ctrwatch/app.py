@@ -35,7 +35,7 @@ from ctrwatch.core.chain import (
     Overdue,
     Reply,
 )
-from ctrwatch.core.lifecycle import Look
+from ctrwatch.core.changes import Look
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError

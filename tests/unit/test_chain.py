@@ -22,7 +22,7 @@ from ctrwatch.core.chain import (
     Overdue,
     Reply,
 )
-from ctrwatch.core.lifecycle import Look
+from ctrwatch.core.changes import Look
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.event import ContainerEvent
 from ctrwatch.model import (

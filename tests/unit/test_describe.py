@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
+from ctrwatch.core.changes import Born
 from ctrwatch.core.describe import describe, rfc3339, wall_ns
-from ctrwatch.core.lifecycle import Born
 from ctrwatch.core.merge import Known
 from ctrwatch.event import ContainerEvent, Creator
 from ctrwatch.model import (

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ctrwatch.core.lifecycle import Born, Change, Entered, Lifecycle, Look, Placed, Told
+from ctrwatch.core.changes import Born, Change, Entered, Look, Placed, Told
+from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.model import (
     CgroupKey,
     ContainerId,

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from ctrwatch.core.changes import Born, Entered, Gone, Placed, Started, Told
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
-from ctrwatch.core.lifecycle import Born, Entered, Gone, Placed, Started, Told
 from ctrwatch.core.steps import MORE, STEPS
 from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent

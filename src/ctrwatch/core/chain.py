@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from ctrwatch.core.lifecycle import Change, Lifecycle, Look
+from ctrwatch.core.changes import Change, Look
+from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.story import Effect as Told, Stories, Tell
 from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Task
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from ctrwatch.core import reference
-from ctrwatch.core.lifecycle import Born
+from ctrwatch.core.changes import Born
 from ctrwatch.core.merge import Known
 from ctrwatch.core.steps import MORE
 from ctrwatch.core.text import jsonable

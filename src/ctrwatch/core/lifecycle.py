@@ -29,14 +29,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, TypeVar
 
-import msgspec
-
 from ctrwatch.core.cgroup import identify, is_free_name
+from ctrwatch.core.changes import Born, Change, Entered, Gone, Look, Placed, Started
 from ctrwatch.core.cmdline import COMMANDS, OciCall, is_stage, oci_call
 from ctrwatch.core.keepers import kept, named_by
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
 
-__all__ = ("Born", "Change", "Entered", "Gone", "Lifecycle", "Look", "Placed", "Started", "Told")
+__all__ = ("Lifecycle",)
 
 # Cgroups that an OCI runtime made on its way to the container's own: a handful for each
 # birth, dropped with it. The bound is for runtimes that fail half-way.
@@ -46,62 +45,6 @@ _CANDIDATES: Final = 1024
 _STRANGERS: Final = 4096
 _Value = TypeVar("_Value")
 _MAKING: Final = frozenset(COMMANDS)
-
-
-class Born(msgspec.Struct, frozen=True, kw_only=True):
-    """A container is there. `call`: its creator's; `listed` says it was there before us."""
-
-    serial: int
-    boot_ns: int
-    identity: Identity
-    cgroup: CgroupKey
-    path: str
-    creator: Task | None
-    call: OciCall | None
-    listed: Listed | None = None
-
-
-class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """The container's own cgroup is known better: mostly, the unified hierarchy's."""
-
-    serial: int
-    boot_ns: int
-    cgroup: CgroupKey
-    path: str
-
-
-class Entered(msgspec.Struct, frozen=True, kw_only=True):
-    """The first task is in the container's cgroup: the OCI runtime's child."""
-
-    serial: int
-    boot_ns: int
-    task: Task
-
-
-class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """The container's first instruction."""
-
-    serial: int
-    boot_ns: int
-    task: Task
-    program: str
-
-
-class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    serial: int
-    boot_ns: int
-
-
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """An OCI runtime's *task* entered a *cgroup* that somebody else made: who is its parent?"""
-
-    cgroup: CgroupKey
-    uid: int  # of the one who made it
-    task: Task
-
-
-Told = Born | Placed | Entered | Started | Gone
-Change = Told | Look
 
 # An id proven by the path is one container wherever its maker's directories stand; a free
 # name is only good for its path.

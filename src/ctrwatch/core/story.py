@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ctrwatch.core import lifecycle
+from ctrwatch.core import changes
 from ctrwatch.core.describe import describe
 from ctrwatch.core.merge import Known
 from ctrwatch.core.steps import INIT, LEADS_ONLY, MORE, STEPS, WANTED, Step
@@ -89,7 +89,7 @@ class _Asked:
 
 
 class _Story:
-    def __init__(self, born: lifecycle.Born) -> None:
+    def __init__(self, born: changes.Born) -> None:
         self.born = born
         self.cgroup, self.path = born.cgroup, born.path
         self.known = Known()
@@ -97,8 +97,8 @@ class _Story:
         self.init: Task | None = None
         # A complete event leaves by then.
         self.settled_ns = born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS)
-        self.started: lifecycle.Started | None = None
-        self.gone: lifecycle.Gone | None = None
+        self.started: changes.Started | None = None
+        self.gone: changes.Gone | None = None
         self.born_offset_ns = 0  # of the clocks at its birth: a step later does not move it
         self.told: ContainerEvent | None = None
         self.start_told = False
@@ -152,26 +152,26 @@ class Stories:
 
     # --- inputs ---------------------------------------------------------------------
 
-    def changed(self, change: lifecycle.Told) -> list[Effect]:
-        if isinstance(change, lifecycle.Born):
+    def changed(self, change: changes.Told) -> list[Effect]:
+        if isinstance(change, changes.Born):
             return self._begin(change)
         story = self._stories[change.serial]
         match change:
-            case lifecycle.Placed():
+            case changes.Placed():
                 story.cgroup, story.path = change.cgroup, change.path
                 return [
                     *self._update(story, change.boot_ns),
                     *self._go_on(story, change.boot_ns),
                 ]
-            case lifecycle.Entered():
+            case changes.Entered():
                 story.init = change.task
                 story.settled_ns = change.boot_ns + _SETTLE_NS
                 effects = self._go_on(story, change.boot_ns)
                 return effects if story.told else [self._alarm(story, change.boot_ns), *effects]
-            case lifecycle.Started():
+            case changes.Started():
                 story.started = change
                 story.known.add("kernel", Facts(init_pid=change.task.pid))
-            case lifecycle.Gone():
+            case changes.Gone():
                 story.gone = change
         return self._go_on(story, change.boot_ns)
 
@@ -222,7 +222,7 @@ class Stories:
 
     # --- the course of a story --------------------------------------------------------
 
-    def _begin(self, born: lifecycle.Born) -> list[Effect]:
+    def _begin(self, born: changes.Born) -> list[Effect]:
         story = self._stories[born.serial] = _Story(born)
         story.born_offset_ns = self.wall_offset_ns
         self.untold += 1
