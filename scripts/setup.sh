@@ -48,6 +48,7 @@ if [[ ${1-} == --test ]]; then
     need containerd     has containerd
     need docker.io      has dockerd
     need podman         has podman
+    need buildah        has buildah
     need conmon         has conmon
     need uidmap         has newuidmap
     need runc           has runc
