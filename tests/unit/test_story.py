@@ -565,7 +565,7 @@ def test_a_source_that_does_not_know_yet_is_asked_again_with_growing_pauses() ->
     [
         pytest.param(NotFound(), 2, id="who-does-not-know-it"),
         pytest.param(DOWN, 600, id="what-can-not-be-read"),
-        pytest.param(AWAY, 2, id="who-is-away"),
+        pytest.param(AWAY, 0, id="who-is-away"),
     ],
 )
 def test_nobody_is_asked_for_ever(answer: Answer, until_s: int) -> None:

@@ -299,9 +299,10 @@ class Stories:
         asked = story.asked.setdefault(step.source, _Asked())
         if asked.pending or isinstance(asked.last, Found):
             return None  # what it knew it has said
+        if isinstance(asked.last, Unavailable) and asked.last.away:
+            return None  # `back` asks again
         age_ns = now_ns - story.born.boot_ns
-        unreadable = isinstance(asked.last, Unavailable) and not asked.last.away
-        late_ns = _GIVE_UP_NS if unreadable else _UNKNOWN_NS
+        late_ns = _GIVE_UP_NS if isinstance(asked.last, Unavailable) else _UNKNOWN_NS
         if story.told is not None and age_ns >= late_ns:
             return None
         pause_ns = 0

@@ -81,6 +81,10 @@ class Daemons:
         self, sockets: Iterable[str], question: Callable[[str], Awaitable[Answer]]
     ) -> Answer:
         """Put *question* to each socket at once; it may raise `Unanswered`. See `first_found`."""
+        sockets = [*sockets]
+        refusals = [why for socket in sockets if (why := self._away(socket)) is not None]
+        if refusals and len(refusals) == len(sockets):
+            return refusals[0]
         return await first_found(self._ask(socket, question) for socket in sockets)
 
     def appeared(self, socket: str) -> None:
@@ -101,9 +105,8 @@ class Daemons:
     # --- one daemon ---------------------------------------------------------------------
 
     async def _ask(self, socket: str, question: Callable[[str], Awaitable[Answer]]) -> Answer:
-        daemon = self._daemons.get(socket)
-        if daemon is not None and daemon.away and daemon.task is not None:
-            return self._unavailable(socket, daemon.why)
+        if (refusal := self._away(socket)) is not None:
+            return refusal
         try:
             async with asyncio.timeout(ANSWER_S):
                 answer = await question(socket)
@@ -116,6 +119,13 @@ class Daemons:
             if daemon.why:
                 self._answers(socket, daemon)
         return answer
+
+    def _away(self, socket: str) -> Unavailable | None:
+        """It is known not to answer, and is asked for a sign of life; None: it may be asked."""
+        daemon = self._daemons.get(socket)
+        if daemon is None or not daemon.away or daemon.task is None:
+            return None
+        return self._unavailable(socket, daemon.why)
 
     def _unavailable(self, socket: str, why: str) -> Unavailable:
         return Unavailable(clean(f"{self._name}: {socket}: {why}", _SAID), away=True)

@@ -48,53 +48,58 @@ class Bundle:
         leads = subject.facts.leads
         if not leads.bundle:
             return NotFound()
+        bundle = _tree(subject, leads.bundle)
         try:
-            spec = await self._spec(_tree(subject, leads.bundle))
+            return Found(await self._readers.call(lambda: _facts(subject, bundle), bundle.lane))
         except Absent:
             return NotFound()
         except Unreadable as error:
             return Unavailable(f"bundle: {error}")
-        facts = who(
-            spec.annotations,
-            leads.bundle,
-            leads.oci_runtime,
-            subject.container_id,
-            rootless=subject.uid != 0,
-        )
-        root = _docker_root(subject.container_id, spec.facts)
-        more = [Facts(leads=Leads(docker_root=root))] if root else []
-        sandbox = await self._sandbox(subject, facts)
-        return Found(joined(spec.facts, facts, *more, *sandbox))
 
     async def close(self) -> None:
         self._readers.close()
 
-    async def _spec(self, bundle: Tree) -> Spec:
-        raw = await self._readers.read(bundle, _CONFIG, _CONFIG_BYTES)
-        try:
-            return read_spec(raw)
-        except SpecError as error:
-            raise Unreadable(f"{bundle.path(_CONFIG)}: {error}") from None
 
-    async def _sandbox(self, subject: Subject, facts: Facts) -> list[Facts]:
-        """
-        The pod, from its sandbox's bundle: CRI-O's containers lack namespace and uid.
+def _facts(subject: Subject, bundle: Tree) -> Facts:
+    """Reads files, in a reader's thread. Raises `Unreadable`."""
+    spec = _spec(bundle)
+    facts = who(
+        spec.annotations,
+        bundle.base,
+        subject.facts.leads.oci_runtime,
+        subject.container_id,
+        rootless=subject.uid != 0,
+    )
+    root = _docker_root(subject.container_id, spec.facts)
+    more = [Facts(leads=Leads(docker_root=root))] if root else []
+    return joined(spec.facts, facts, *more, *_of_sandbox(subject, facts))
 
-        CRI-O keeps all bundles side by side: ``<directory>/<id>/userdata``.
-        """
-        sandbox_id = facts.leads.sandbox_id
-        complete = facts.pod_uid is not None and facts.pod_namespace is not None
-        if facts.runtime is not Runtime.CRIO or complete or not hex_id(sandbox_id):
-            return []
-        leads = subject.facts.leads
-        directory = os.path.dirname(os.path.dirname(leads.bundle))
-        bundle = f"{directory}/{sandbox_id}/userdata"
-        try:
-            spec = await self._spec(_tree(subject, bundle))
-        except Unreadable:
-            return []
-        pod = who(spec.annotations, bundle, leads.oci_runtime)
-        return [Facts(pod_name=pod.pod_name, pod_namespace=pod.pod_namespace, pod_uid=pod.pod_uid)]
+
+def _spec(bundle: Tree) -> Spec:
+    try:
+        return read_spec(bundle.read(_CONFIG, _CONFIG_BYTES))
+    except SpecError as error:
+        raise Unreadable(f"{bundle.path(_CONFIG)}: {error}") from None
+
+
+def _of_sandbox(subject: Subject, facts: Facts) -> list[Facts]:
+    """
+    The pod, from its sandbox's bundle: CRI-O's containers lack namespace and uid.
+
+    CRI-O keeps all bundles side by side: ``<directory>/<id>/userdata``.
+    """
+    sandbox_id = facts.leads.sandbox_id
+    complete = facts.pod_uid is not None and facts.pod_namespace is not None
+    if facts.runtime is not Runtime.CRIO or complete or not hex_id(sandbox_id):
+        return []
+    leads = subject.facts.leads
+    bundle = f"{os.path.dirname(os.path.dirname(leads.bundle))}/{sandbox_id}/userdata"
+    try:
+        spec = _spec(_tree(subject, bundle))
+    except Unreadable:
+        return []
+    pod = who(spec.annotations, bundle, leads.oci_runtime)
+    return [Facts(pod_name=pod.pod_name, pod_namespace=pod.pod_namespace, pod_uid=pod.pod_uid)]
 
 
 def _tree(subject: Subject, bundle: str) -> Tree:

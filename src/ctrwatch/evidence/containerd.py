@@ -53,6 +53,7 @@ class Containerd:
         self._sockets = sockets
         self.daemons = Daemons(self.name, self._greet, back)
         self._images = Images()
+        self._loaded = False
 
     async def prepare(self) -> None:
         """
@@ -67,9 +68,10 @@ class Containerd:
         if not is_container_id(subject.container_id):
             return NotFound()
         leads = subject.facts.leads
-        sockets = self._sockets.present("containerd", subject.uid)
-        if leads.containerd:
-            its = leads.containerd
+        its = leads.containerd
+        if not its:
+            sockets = self._sockets.present("containerd", subject.uid)
+        else:
             sockets = [its] if speaks_for(its, subject.uid) else []
         if sockets:
             await self._load()
@@ -83,7 +85,11 @@ class Containerd:
         self._readers.close()
 
     async def _load(self) -> None:
-        await self._readers.call(lambda: importlib.import_module("ctrwatch.evidence.api.client"))
+        if not self._loaded:
+            await self._readers.call(
+                lambda: importlib.import_module("ctrwatch.evidence.api.client")
+            )
+            self._loaded = True
 
     async def _greet(self, socket: str) -> None:
         await self._load()

@@ -12,8 +12,10 @@ image then (engine.py), and `Image` in config.v2.json is no config digest.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -39,7 +41,6 @@ __all__ = ("DockerFiles", "facts_of_names", "image_facts")
 
 _CONTAINER_BYTES: Final = 4 << 20  # measured: 2.5 KB; labels may make it larger
 _INDEX_BYTES: Final = 32 << 20  # a hundred thousand images
-_CONTENT_BYTES: Final = 4 << 20  # an image's config
 _INDEXES: Final = 4  # data roots whose index is kept: one a daemon
 _DIGESTS: Final = 16  # of one image, looked through
 _DRIVER: Final = re.compile(r"[a-z0-9_-]{1,64}")
@@ -77,14 +78,17 @@ class DockerFiles:
         self._indexes = ParsedFiles(readers, _read_index, limit=_INDEX_BYTES, most=_INDEXES)
 
     async def ask(self, subject: Subject) -> Answer:
-        if not hex_id(subject.container_id):
+        container_id = subject.container_id
+        if not hex_id(container_id):
             return NotFound()  # it becomes part of a path
         leads = subject.facts.leads
         refusal: Answer = NotFound()
         for candidate in [leads.docker_root] if leads.docker_root else self._roots:
             root = Tree(candidate, subject.uid, leads.root or "/")
             try:
-                return Found(await self._facts(root, subject.container_id))
+                return Found(
+                    await self._readers.call(partial(self._facts, root, container_id), root.lane)
+                )
             except (Absent, Foreign):
                 continue
             except Unreadable as error:
@@ -94,9 +98,9 @@ class DockerFiles:
     async def close(self) -> None:
         self._readers.close()
 
-    async def _facts(self, root: Tree, container_id: str) -> Facts:
+    def _facts(self, root: Tree, container_id: str) -> Facts:
         name = f"containers/{container_id}/config.v2.json"
-        raw = await self._readers.read(root, name, _CONTAINER_BYTES)
+        raw = root.read(name, _CONTAINER_BYTES)
         try:
             record = from_json(raw, _Container)
         except NotJsonError as error:
@@ -107,9 +111,9 @@ class DockerFiles:
         facts = msgspec.structs.replace(
             facts, created_ns=rfc3339_ns(record.created), leads=Leads(docker_root=root.base)
         )
-        return joined(facts, await self._image(root, record))
+        return joined(facts, self._image(root, record))
 
-    async def _image(self, root: Tree, record: _Container) -> Facts:
+    def _image(self, root: Tree, record: _Container) -> Facts:
         """The image, and its registry digest where this data root has the image store."""
         named = record.config.image
         image_id = sha256(record.image)
@@ -117,10 +121,10 @@ class DockerFiles:
             return Facts(image=reference.normalise(named) if named else None)
         store = f"image/{record.driver}"
         try:
-            index = await self._indexes.get(root, f"{store}/repositories.json")
+            index = self._indexes.read(root, f"{store}/repositories.json")
             # Only a config digest is in here; the containerd image store has another kind.
             content = f"{store}/imagedb/content/sha256/{image_id.removeprefix('sha256:')}"
-            await self._readers.read(root, content, _CONTENT_BYTES)
+            os.close(root.open(content))
         except Unreadable:
             return image_facts(named, None, None)
         return image_facts(named, image_id, _references(index, image_id))

@@ -118,9 +118,12 @@ def _owner(host: Host, key: CgroupKey, path: str) -> int:
 
 def _cgroups(host: Host) -> Iterator[tuple[CgroupKey, str, Identity]]:
     """Every directory that is spelled like a container's own."""
+    known: dict[str, Identity | None] = {}  # a path is mostly there in every hierarchy
     for hierarchy in host.hierarchies.values():
         for path, inode in _directories(hierarchy.mount, "", 0):
-            identity = identify(path)
+            if path not in known:
+                known[path] = identify(path)
+            identity = known[path]
             if identity is not None and identity.is_root:
                 yield CgroupKey(hierarchy.hierarchy_id, inode), path, identity
 
