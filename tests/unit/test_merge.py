@@ -44,13 +44,13 @@ def test_every_fact_has_its_place_in_the_event() -> None:
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_field_is_settled_by_the_first_who_says_something(field: str) -> None:
     known, name = Known(), FIELDS[field]
-    assert name in known.unsettled()
+    assert name in known.unsettled
 
     assert known.add("one", Facts(**{field: VALUES[field]})) == {name}
     assert known.add("two", Facts(**{field: VALUES[field]})) == set()
 
     assert known.sources == {name: "one"}
-    assert name not in known.unsettled()
+    assert name not in known.unsettled
     assert getattr(known.facts, field) == VALUES[field]
 
 
@@ -79,7 +79,7 @@ def test_nothing_said_settles_nothing(nothing: Facts) -> None:
     known = Known()
 
     assert known.add("one", nothing) == set()
-    assert known.unsettled() == set(FIELDS.values())
+    assert known.unsettled == set(FIELDS.values())
     assert known.sources == {}
 
 
@@ -141,14 +141,14 @@ FACTS = st.builds(
 @given(st.lists(FACTS, max_size=6))
 def test_what_is_known_only_grows(facts: list[Facts]) -> None:
     known = Known()
-    open_before, number = known.unsettled(), itertools.count()
+    open_before, number = known.unsettled, itertools.count()
     for one in facts:
         before = msgspec.structs.asdict(known.facts)
         settled = known.add(f"source {next(number)}", one)
 
         assert settled <= open_before
-        assert known.unsettled() == open_before - settled
-        open_before = known.unsettled()
+        assert known.unsettled == open_before - settled
+        open_before = known.unsettled
         assert set(known.sources) == set(FIELDS.values()) - open_before
         for field in FIELDS:
             if before[field] is not None:

@@ -181,7 +181,9 @@ class Player:
                     self.alarms.append(effect)
                 case Tell():
                     self._hear(effect.event)
-        untold = [serial for serial, story in self.stories._stories.items() if story.told is None]
+        untold = [
+            serial for serial, story in self.stories._shelf.in_hand.items() if story.told is None
+        ]
         assert len(untold) == self.stories.untold
         rings = [alarm.serial for alarm in self.alarms]
         assert all(rings.count(serial) in (1, 2) for serial in untold), (

@@ -41,13 +41,17 @@ _NAMES: Final = frozenset(FIELDS.values())
 _NOTHING: Final = (None, "", Runtime.UNKNOWN)
 
 
-class Known:
-    """What is known of one container so far, and from whom."""
+class Known(msgspec.Struct):
+    """
+    What is known of one container so far, and from whom.
 
-    def __init__(self) -> None:
-        self.facts = Facts()
-        self.sources: dict[str, str] = {}
-        self._unsettled = _NAMES  # it only shrinks: what is said is not unsaid
+    `unsettled` has the event's names of the fields of which nothing is known yet. It only
+    shrinks: what is said is not unsaid.
+    """
+
+    facts: Facts = Facts()
+    sources: dict[str, str] = {}
+    unsettled: frozenset[str] = _NAMES
 
     def add(self, source: str, facts: Facts) -> set[str]:
         """Take in what *source* says; return the event's names of the fields this settled."""
@@ -55,7 +59,7 @@ class Known:
             field: value
             for field in FIELDS
             if (value := getattr(facts, field)) not in _NOTHING
-            and (field in facts.corrects or FIELDS[field] in self._unsettled)
+            and (field in facts.corrects or FIELDS[field] in self.unsettled)
         }
         named = {FIELDS[field] for field in news}
         absent = {
@@ -71,16 +75,12 @@ class Known:
             corrects=(*self.facts.corrects, *facts.corrects),
         )
         settled = named | set(absent)
-        self._unsettled -= settled
+        self.unsettled -= settled
         self.sources.update(dict.fromkeys(settled, source))
         return settled
 
-    def unsettled(self) -> frozenset[str]:
-        """The event's names of the fields of which nothing is known yet."""
-        return self._unsettled
-
     def _is_settled(self, name: str) -> bool:
-        return name not in self._unsettled if name in _NAMES else name in self.facts.absent
+        return name not in self.unsettled if name in _NAMES else name in self.facts.absent
 
 
 def _without(absent: dict[str, Missing], named: set[str]) -> dict[str, Missing]:

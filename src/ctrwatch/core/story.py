@@ -28,8 +28,8 @@ import msgspec
 
 from ctrwatch.core import changes
 from ctrwatch.core.describe import describe
-from ctrwatch.core.merge import Known
-from ctrwatch.core.steps import INIT, LEADS_ONLY, MORE, STEPS, WANTED, Step
+from ctrwatch.core.shelf import Asked, Shelf, Story
+from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
     Answer,
@@ -78,61 +78,6 @@ class Tell(NamedTuple):
 Effect = Ask | Alarm | Tell
 
 
-class _Asked:
-    """How it stands with one source."""
-
-    def __init__(self) -> None:
-        self.pending = False
-        self.tries = 0
-        self.backs = 0  # times that it was asked because a daemon was back
-        self.last: Answer | None = None
-
-
-class _Story:
-    def __init__(self, born: changes.Born) -> None:
-        self.born = born
-        self.cgroup, self.path = born.cgroup, born.path
-        self.known = Known()
-        self.asked: dict[str, _Asked] = {}
-        self.init: Task | None = None
-        # A complete event leaves by then.
-        self.settled_ns = born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS)
-        self.started: changes.Started | None = None
-        self.gone: changes.Gone | None = None
-        self.born_offset_ns = 0  # of the clocks at its birth: a step later does not move it
-        self.told: ContainerEvent | None = None
-        self.start_told = False
-        self.birth_id = ""  # of the event that told of it
-        self.updates = 0
-        self.verified = False
-
-    def subject(self) -> Subject:
-        return Subject(
-            container_id=self.born.identity.container_id,
-            cgroup=self.cgroup,
-            cgroup_path=self.path,
-            uid=self._uid(),
-            creator=self.born.creator,
-            init=self.init,
-            facts=self.known.facts,
-        )
-
-    def _uid(self) -> int:
-        """Whoever made the cgroup, by the kernel's word, or has it; -1, nobody, is not known."""
-        if self.born.creator is not None:
-            return self.born.creator.uid
-        return self.born.listed.uid if self.born.listed is not None else 0
-
-    def missing(self) -> frozenset[str]:
-        return self.known.unsettled() & WANTED
-
-    def open(self) -> frozenset[str]:
-        """What is asked for: what is missing, and more of an image that is known."""
-        unsettled = self.known.unsettled()
-        unknown = unsettled | self.known.facts.absent.keys()
-        return unsettled & (WANTED | {name for name, of in MORE.items() if of not in unknown})
-
-
 class Stories:
     """The stories of all containers that are being told, or live."""
 
@@ -142,20 +87,82 @@ class Stories:
         """*unified*: the host has the unified hierarchy, so a container will have it too."""
         self._host, self._boot_id, self._unified = host, boot_id, unified
         self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
-        self._stories: dict[int, _Story] = {}
+        self._shelf = Shelf()
+        self._hopes: dict[str, set[int]] = {}  # source: stories at rest that it may yet add to
         self.untold = 0
         self.lost = 0  # raw events dropped so far, as the sensor counts
         self._lost_told = 0
 
     def __len__(self) -> int:
-        return len(self._stories)
+        return len(self._shelf)
 
     # --- inputs ---------------------------------------------------------------------
 
     def changed(self, change: changes.Told) -> list[Effect]:
-        if isinstance(change, changes.Born):
-            return self._begin(change)
-        story = self._stories[change.serial]
+        effects = (
+            self._begin(change) if isinstance(change, changes.Born) else self._happened(change)
+        )
+        self._rest(change.serial)
+        return effects
+
+    def answered(self, serial: int, source: str, answer: Answer, now_ns: int) -> list[Effect]:
+        story = self._shelf.take(serial)
+        if story is None:
+            return []  # told and gone while the source was thinking
+        asked = story.asked.get(source)
+        if asked is None or not asked.pending:
+            return []  # nobody asked: a journal that was changed by hand
+        asked.pending, asked.last = False, answer
+        effects: list[Effect] = []
+        if isinstance(answer, Found):
+            story.verified = story.verified or source not in LEADS_ONLY
+            story.known.add(source, answer.facts)
+            effects += self._update(story, now_ns)
+        effects += self._go_on(story, now_ns)
+        self._rest(serial)
+        return effects
+
+    def overdue(self, serial: int, now_ns: int) -> list[Effect]:
+        if serial not in self._shelf.in_hand:
+            return []  # it was told, and rests or has ended
+        story = self._shelf.in_hand[serial]
+        if story.told is not None:
+            return []
+        effects = self._go_on(story, now_ns)
+        effects = effects if story.told is not None else [*effects, self._alarm(story, now_ns)]
+        self._rest(serial)
+        return effects
+
+    def back(self, source: str) -> list[Effect]:
+        """Ask *source* again for each container of which it did not tell, however old."""
+        effects: list[Effect] = []
+        for serial in sorted({*self._hopes.pop(source, ()), *self._shelf.in_hand}):
+            story = self._shelf.take(serial)
+            asked = story.asked.get(source) if story is not None else None
+            if story is None or asked is None or asked.pending:
+                continue
+            if not isinstance(asked.last, Found | None) and self._may_tell(source, story):
+                # The pauses grow: a question may be what a daemon can't bear.
+                pause_ns = min(_FIRST_PAUSE_NS << min(asked.backs, 20), _LONGEST_PAUSE_NS)
+                asked.pending = True
+                asked.backs += 1
+                effects.append(Ask(serial, source, story.subject(), pause_ns))
+            self._rest(serial)
+        return effects
+
+    def finish(self, now_ns: int) -> list[Effect]:
+        """Tell what is not told yet, as it is."""
+        untold = [story for story in self._shelf.in_hand.values() if story.told is None]
+        effects = [effect for story in untold for effect in self._tell(story, now_ns)]
+        for story in untold:
+            if story.gone is not None:
+                self._shelf.remove(story.born.serial)
+        return effects
+
+    def _happened(self, change: changes.Told) -> list[Effect]:
+        story = self._shelf.take(change.serial)
+        if story is None:  # never: the lifecycle knows whom it told of
+            return []
         match change:
             case changes.Placed():
                 story.cgroup, story.path = change.cgroup, change.path
@@ -173,58 +180,32 @@ class Stories:
                 story.known.add("kernel", Facts(init_pid=change.task.pid))
             case changes.Gone():
                 story.gone = change
+            case changes.Born():
+                pass  # `_begin` has it
         return self._go_on(story, change.boot_ns)
 
-    def answered(self, serial: int, source: str, answer: Answer, now_ns: int) -> list[Effect]:
-        story = self._stories.get(serial)
-        if story is None:
-            return []  # told and gone while the source was thinking
-        asked = story.asked.get(source)
-        if asked is None or not asked.pending:
-            return []  # nobody asked: a journal that was changed by hand
-        asked.pending, asked.last = False, answer
-        if isinstance(answer, Found):
-            story.verified = story.verified or source not in LEADS_ONLY
-            story.known.add(source, answer.facts)
-            return [*self._update(story, now_ns), *self._go_on(story, now_ns)]
-        return self._go_on(story, now_ns)
+    def _rest(self, serial: int) -> None:
+        """Pack it, if nothing is awaited; who may yet add to it is remembered."""
+        if (story := self._shelf.rest(serial)) is None:
+            return
+        for source in story.unanswered():
+            if self._may_tell(source, story):
+                self._hopes.setdefault(source, set()).add(serial)
 
-    def overdue(self, serial: int, now_ns: int) -> list[Effect]:
-        story = self._stories.get(serial)
-        if story is None or story.told is not None:
-            return []
-        effects = self._go_on(story, now_ns)
-        return effects if story.told is not None else [*effects, self._alarm(story, now_ns)]
-
-    def back(self, source: str) -> list[Effect]:
-        """Ask *source* again for each container of which it did not tell, however old."""
-        effects: list[Effect] = []
-        for story in self._stories.values():
-            asked = story.asked.get(source)
-            if asked is None or asked.pending or isinstance(asked.last, Found | None):
-                continue
-            if source in {step.source for step in self._steps(story, story.open())}:
-                # The pauses grow: a question may be what a daemon can't bear.
-                pause_ns = min(_FIRST_PAUSE_NS << min(asked.backs, 20), _LONGEST_PAUSE_NS)
-                asked.pending = True
-                asked.backs += 1
-                effects.append(Ask(story.born.serial, source, story.subject(), pause_ns))
-        return effects
-
-    def finish(self, now_ns: int) -> list[Effect]:
-        """Tell what is not told yet, as it is."""
-        untold = [story for story in self._stories.values() if story.told is None]
-        effects = [effect for story in untold for effect in self._tell(story, now_ns)]
-        for story in untold:
-            if story.gone is not None:
-                del self._stories[story.born.serial]
-        return effects
+    def _may_tell(self, source: str, story: Story) -> bool:
+        return source in {step.source for step in self._steps(story, story.open())}
 
     # --- the course of a story --------------------------------------------------------
 
     def _begin(self, born: changes.Born) -> list[Effect]:
-        story = self._stories[born.serial] = _Story(born)
-        story.born_offset_ns = self.wall_offset_ns
+        story = Story(
+            born=born,
+            cgroup=born.cgroup,
+            path=born.path,
+            settled_ns=born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS),
+            born_offset_ns=self.wall_offset_ns,
+        )
+        self._shelf.add(born.serial, story)
         self.untold += 1
         if born.identity.pod_uid:
             story.known.add("path", Facts(pod_uid=born.identity.pod_uid))
@@ -233,20 +214,20 @@ class Stories:
         effects = self._go_on(story, born.boot_ns)
         return effects if story.told is not None else [self._alarm(story, born.boot_ns), *effects]
 
-    def _go_on(self, story: _Story, now_ns: int) -> list[Effect]:
+    def _go_on(self, story: Story, now_ns: int) -> list[Effect]:
         if story.told is None and self._ready(story, now_ns):
             return [*self._tell(story, now_ns), *self._end_or_ask(story, now_ns)]
         if story.told is not None:
             return [*self._follow(story, now_ns), *self._end_or_ask(story, now_ns)]
         return list(self._questions(story, now_ns))
 
-    def _alarm(self, story: _Story, now_ns: int) -> Alarm:
+    def _alarm(self, story: Story, now_ns: int) -> Alarm:
         """The next moment at which time alone decides; the same again if it rang early."""
         settled_ns, late_ns = story.settled_ns, story.born.boot_ns + self._wait_ns
         at_ns = late_ns if now_ns >= settled_ns else min(settled_ns, late_ns)
         return Alarm(story.born.serial, at_ns)
 
-    def _ready(self, story: _Story, now_ns: int) -> bool:
+    def _ready(self, story: Story, now_ns: int) -> bool:
         if now_ns >= story.born.boot_ns + self._wait_ns:
             return True
         if story.missing():
@@ -259,16 +240,16 @@ class Stories:
             return False
         return None not in self._answers(story, story.open())
 
-    def _end_or_ask(self, story: _Story, now_ns: int) -> list[Effect]:
+    def _end_or_ask(self, story: Story, now_ns: int) -> list[Effect]:
         """After the telling: a story ends with its container, or goes on being asked about."""
         if story.gone is not None:
-            del self._stories[story.born.serial]
+            self._shelf.remove(story.born.serial)
             return []
         return list(self._questions(story, now_ns))
 
     # --- questions --------------------------------------------------------------------
 
-    def _questions(self, story: _Story, now_ns: int) -> Iterable[Ask]:
+    def _questions(self, story: Story, now_ns: int) -> Iterable[Ask]:
         missing = story.open()
         for step in self._steps(story, missing):
             if (ask := self._question(story, step, now_ns)) is not None:
@@ -281,7 +262,7 @@ class Stories:
             if ask is not None:
                 yield ask
 
-    def _steps(self, story: _Story, missing: AbstractSet[str]) -> Iterable[Step]:
+    def _steps(self, story: Story, missing: AbstractSet[str]) -> Iterable[Step]:
         facts = story.known.facts
         runtime = facts.runtime or story.born.identity.runtime
         for step in STEPS:
@@ -295,8 +276,8 @@ class Stories:
                 continue
             yield step
 
-    def _question(self, story: _Story, step: Step, now_ns: int) -> Ask | None:
-        asked = story.asked.setdefault(step.source, _Asked())
+    def _question(self, story: Story, step: Step, now_ns: int) -> Ask | None:
+        asked = story.asked.setdefault(step.source, Asked())
         if asked.pending or isinstance(asked.last, Found):
             return None  # what it knew it has said
         if isinstance(asked.last, Unavailable) and asked.last.away:
@@ -316,14 +297,14 @@ class Stories:
 
     # --- events -----------------------------------------------------------------------
 
-    def _tell(self, story: _Story, now_ns: int) -> list[Effect]:
+    def _tell(self, story: Story, now_ns: int) -> list[Effect]:
         name: EventName = "existing_container" if story.born.listed else "container_create"
         self.untold -= 1
         story.birth_id = _birth_id(self._boot_id, story)
         story.told = self._describe(story, name, story.born.boot_ns, now_ns)
         return [self._say(story, story.told), *self._follow(story, now_ns)]
 
-    def _follow(self, story: _Story, now_ns: int) -> list[Effect]:
+    def _follow(self, story: Story, now_ns: int) -> list[Effect]:
         """What happened after the create, in order."""
         effects: list[Effect] = []
         if story.started is not None and not story.start_told:
@@ -335,7 +316,7 @@ class Stories:
             effects.append(self._say(story, event))
         return effects
 
-    def _update(self, story: _Story, now_ns: int) -> list[Effect]:
+    def _update(self, story: Story, now_ns: int) -> list[Effect]:
         """What was learnt after the telling, if it makes a difference."""
         told = story.told
         if told is None:
@@ -352,12 +333,12 @@ class Stories:
         story.told = event
         return [self._say(story, msgspec.structs.replace(event, changed=changed))]
 
-    def _say(self, story: _Story, event: ContainerEvent) -> Tell:
+    def _say(self, story: Story, event: ContainerEvent) -> Tell:
         self._lost_told = self.lost
         return Tell(event, story.born.creator)
 
     def _describe(
-        self, story: _Story, name: EventName, happened_ns: int, now_ns: int
+        self, story: Story, name: EventName, happened_ns: int, now_ns: int
     ) -> ContainerEvent:
         is_birth = happened_ns == story.born.boot_ns
         offset_ns = story.born_offset_ns if is_birth else self.wall_offset_ns
@@ -378,7 +359,7 @@ class Stories:
             lost_before=self.lost - self._lost_told,
         )
 
-    def _reasons(self, story: _Story) -> dict[str, Missing]:
+    def _reasons(self, story: Story) -> dict[str, Missing]:
         """Why each wanted field that is still open is empty."""
         fields = story.open()
         anybodys = self._answers(story, fields)
@@ -388,14 +369,14 @@ class Stories:
             for field in fields
         }
 
-    def _reason(self, story: _Story, answers: Sequence[Answer | None]) -> Missing:
+    def _reason(self, story: Story, answers: Sequence[Answer | None]) -> Missing:
         if None in answers:
             return Missing.DEADLINE
         if any(isinstance(answer, Unavailable) for answer in answers):
             return Missing.UNAVAILABLE
         return Missing.NOT_FOUND if story.verified else Missing.NO_EVIDENCE
 
-    def _answers(self, story: _Story, fields: AbstractSet[str]) -> list[Answer | None]:
+    def _answers(self, story: Story, fields: AbstractSet[str]) -> list[Answer | None]:
         """Of those who can tell of *fields*; None: not yet."""
         asked = (story.asked.get(step.source) for step in self._steps(story, fields))
         return [each.last if each is not None else None for each in asked]
@@ -415,7 +396,7 @@ def _judgement(event: ContainerEvent) -> tuple[Status, Mapping[str, Missing]]:
     return event.evidence.status, event.evidence.missing
 
 
-def _has_maker(story: _Story) -> bool:
+def _has_maker(story: Story) -> bool:
     """Somebody's processes can be asked: the creator's, the first task's parent's, a monitor's."""
     born = story.born
     if born.listed is not None:
@@ -423,7 +404,7 @@ def _has_maker(story: _Story) -> bool:
     return born.call is not None or story.init is not None
 
 
-def _birth_id(boot_id: str, story: _Story) -> str:
+def _birth_id(boot_id: str, story: Story) -> str:
     """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
     parts = (boot_id, *map(str, story.cgroup), story.born.identity.container_id)
     text = "\0".join(parts).encode("utf-8", "surrogateescape")
