@@ -91,6 +91,7 @@ class Watch:
             wall_offset_ns=self._offset_ns,
             wait_ns=int(settings.wait_s * 1e9),
             unified=self.host.has_unified,
+            hierarchies=frozenset(self.host.hierarchies),
         )
         self._chain = Chain(header)
         self._ask: Callable[[Ask | Look], Any] = lambda _: None

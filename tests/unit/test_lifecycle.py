@@ -54,7 +54,7 @@ def births(changes: Iterable[Change]) -> list[Born]:
 
 def remembered(lifecycle: Lifecycle) -> dict[str, int]:
     """What it keeps, by the name of the place; nothing when nothing lives."""
-    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "__len__")}
+    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "clear")}
     return {name: len(value) for name, value in kept.items() if len(value)}
 
 
@@ -124,6 +124,28 @@ def test_it_is_gone_with_its_last_directory(removed: int) -> None:
     changes = feed(lifecycle, list(kernel.end(WEB))[: removed + 1])
 
     assert names(changes) == (["Gone"] if removed + 1 == len(HYBRID) else [])
+
+
+def test_what_is_left_in_a_hierarchy_that_is_not_mounted_keeps_nothing_alive() -> None:
+    lifecycle, kernel = Lifecycle(mounted=frozenset(V2)), Kernel()
+    changes = feed(lifecycle, kernel.birth(WEB, runc("web"), hierarchies=(0, 7)))
+
+    changes += feed(lifecycle, [kernel.rmdir(WEB)])
+
+    assert names(changes) == ["Born", "Entered", "Gone"]
+    assert remembered(lifecycle) == {}
+    assert feed(lifecycle, [kernel.rmdir(WEB, hierarchy=7)]) == []
+
+
+@pytest.mark.parametrize("hierarchies", [(7,), (7, 0)], ids=["alone", "first"])
+def test_a_hierarchy_that_is_mounted_later_has_containers_too(hierarchies: tuple[int]) -> None:
+    lifecycle, kernel = Lifecycle(mounted=frozenset(V2)), Kernel()
+
+    changes = feed(lifecycle, kernel.life(WEB, runc("web"), hierarchies))
+
+    told = [name for name in names(changes) if name != "Placed"]
+    assert told == ["Born", "Entered", "Started", "Gone"]
+    assert len(lifecycle) == 0
 
 
 @pytest.mark.parametrize("below", ["init", "container", "init.scope", "a/b", CID, f"docker/{CID}"])
@@ -814,6 +836,30 @@ def test_of_nspawn_only_the_payload_is_one(unit: str) -> None:
 
     assert born.identity == Identity(ContainerId("web"), Runtime.NSPAWN, is_root=True)
     assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+
+
+def test_a_machine_ends_without_what_nspawn_leaves_in_a_hierarchy_of_its_own() -> None:
+    """On cgroup v2 it mounts name=systemd for a moment, and makes the machine's path there."""
+    kernel, lifecycle = Kernel(), Lifecycle(mounted=frozenset(V2))
+    unit = "/machine.slice/machine-web.scope"
+    payload = f"{unit}/payload"
+    changes = feed(
+        lifecycle,
+        [
+            kernel.mkdir(unit, SYSTEMD),
+            kernel.attach(unit, NSPAWN),
+            kernel.mkdir(payload, NSPAWN),
+            kernel.attach(payload, child(NSPAWN)),
+            *(kernel.mkdir(path, NSPAWN, hierarchy=1) for path in (unit, payload)),
+            kernel.attach(payload, child(NSPAWN), hierarchy=1),
+            kernel.exec(payload, child(NSPAWN)),
+            kernel.rmdir(payload),
+            kernel.rmdir(unit),
+        ],
+    )
+
+    assert names(changes) == ["Born", "Entered", "Started", "Gone"]
+    assert remembered(lifecycle).keys() <= {"_strangers"}
 
 
 def test_a_name_of_the_users_choice_is_only_good_for_its_path() -> None:

@@ -45,6 +45,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     wall_offset_ns: int
     wait_ns: int
     unified: bool
+    hierarchies: frozenset[int] | None = None  # the mounted ones; old journals don't have them
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
@@ -104,7 +105,7 @@ class Chain:
     """Lifecycle and stories, joined; `told` counts events by name and births by status."""
 
     def __init__(self, header: Header) -> None:
-        self._lifecycle = Lifecycle()
+        self._lifecycle = Lifecycle(header.hierarchies)
         self._stories = Stories(
             host=header.host,
             boot_id=header.boot_id,

@@ -9,6 +9,8 @@ The laws, which tests/unit/test_lifecycle.py holds for any stream of raw events:
 * What happens below a container's own cgroup never makes, changes or ends it.
 * A directory of the same container in a hierarchy where it has or had one is a
   new birth (`docker restart`): the old container is gone before the new is born.
+* A container is gone with its last directory in a hierarchy that the host has mounted.
+  What systemd-nspawn leaves in one that it mounts for itself keeps no machine alive.
 
 A container is recognised by its path, or, where the path proves nothing
 (``/default/web``), by the command line of the OCI runtime that made the cgroup:
@@ -26,7 +28,7 @@ told then.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, TypeVar
 
 from ctrwatch.core.cgroup import identify, is_free_name
@@ -81,7 +83,9 @@ class _Stranger:
 class Lifecycle:
     """Feed it every raw event, in order; it answers with what that means."""
 
-    def __init__(self) -> None:
+    def __init__(self, mounted: Collection[int] | None = None) -> None:
+        """*mounted*: the ids of the hierarchies that the host has mounted; None: all of them."""
+        self._mounted = mounted
         self._serials = 0
         self._living: dict[_Key, _Container] = {}
         self._by_cgroup: dict[CgroupKey, _Container] = {}
@@ -281,7 +285,10 @@ class Lifecycle:
             return []
         container.cgroups.remove(event.cgroup)
         container.dying = True
-        return [] if container.cgroups else self._forget(container, event.boot_ns)
+        left = container.cgroups
+        if self._is_mounted(event.cgroup):
+            left = set(filter(self._is_mounted, left))
+        return [] if left else self._forget(container, event.boot_ns)
 
     # --- made by systemd --------------------------------------------------------------
 
@@ -380,6 +387,9 @@ class Lifecycle:
         self._living[key] = container
         self._by_path[path] = container
         return container
+
+    def _is_mounted(self, cgroup: CgroupKey) -> bool:
+        return self._mounted is None or cgroup.hierarchy_id in self._mounted
 
     def _place(self, container: _Container, cgroup: CgroupKey) -> None:
         container.cgroups.add(cgroup)
