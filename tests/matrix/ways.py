@@ -188,6 +188,25 @@ def kind_shape(bed: Bed) -> Iterator[Birth]:
             yield from _pod(cri, outer=[outer])
 
 
+# As the entry points of kind's node and of docker:dind: on cgroup v2 a cgroup that has
+# processes can't give its controllers to those below it.
+ENTRY: Final = """
+for mount in $(grep ' /sys/fs/cgroup' /proc/mounts | cut -d' ' -f2); do
+    mount -o remount,bind,rw $mount
+done
+if cd /sys/fs/cgroup && [ -f cgroup.controllers ]; then
+    mkdir init
+    for pid in $(cat cgroup.procs); do
+        echo $pid >init/cgroup.procs || [ ! -d /proc/$pid ]
+    done
+    for controller in $(cat cgroup.controllers); do
+        echo +$controller >cgroup.subtree_control
+    done
+fi
+cd /
+"""
+
+
 @contextmanager
 def machine(bed: Bed, home: Path, daemon: str) -> Iterator[str]:
     """A container that is a host of its own: a *daemon* with its socket in *home*; its id."""
@@ -199,11 +218,7 @@ def machine(bed: Bed, home: Path, daemon: str) -> Iterator[str]:
         # `--privileged` asks for more than the tests may themselves have in a container.
         *(word for name in capabilities() for word in ("--cap-add", name)),
     ]  # fmt: skip
-    writable = (
-        "for mount in $(grep ' /sys/fs/cgroup' /proc/mounts | cut -d' ' -f2);"
-        " do mount -o remount,bind,rw $mount; done"
-    )
-    container = bed.docker.run("/usr/bin/sh", "-c", f"{writable}; exec {daemon}", options=options)
+    container = bed.docker.run("/usr/bin/sh", "-c", f"{ENTRY}exec {daemon}", options=options)
     try:
         until(f"{daemon} listens", (home / "docker.sock").exists, deadline_s=60)
         yield container
