@@ -92,15 +92,18 @@ def command(
 ) -> str:
     """What it printed. Its container may keep the output open, so that goes into files."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        result = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            env={**os.environ, "PATH": PATH, **(environment or {})},
-            timeout=deadline_s,
-            check=False,
-        )
+        try:
+            result = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "PATH": PATH, **(environment or {})},
+                timeout=deadline_s,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise BedError(f"{words[0]} is not installed") from None
         output.seek(0)
         errors.seek(0)
         if result.returncode != 0:

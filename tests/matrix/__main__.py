@@ -62,7 +62,7 @@ def host() -> Iterator[str]:
     for program in ("dockerd", "containerd", "podman", "runc", "crun", "buildah"):
         try:
             yield command(program, "--version").splitlines()[0].split(",")[0]
-        except (BedError, FileNotFoundError):
+        except BedError:
             continue
 
 
