@@ -28,14 +28,15 @@ check: setup  ## style, types, architecture, and the tests that need no root
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-test:  ## check, then the live tests: real BPF, real runtimes, as root
+test:  ## check, then the live tests: real BPF, real runtimes, as root; then those of the virtual machine
 	@scripts/setup.sh --test
 	$(MAKE) check
 	$(SUDO) $(BIN)/python -B -m pytest -p no:cacheprovider tests/live
+	$(BIN)/python -B -m pytest -p no:cacheprovider tests/vm
 
 test-vm: setup  ## go every way to make a container on a Debian 12 with systemd, in QEMU; ARGS=COMMAND runs that
 	@scripts/setup.sh --vm
-	@$(BIN)/python -B -m tests.vm $(ARGS)
+	@$(BIN)/python -B -m tests.vm $(or $(ARGS),--keep)
 
 bench: setup  ## how early and how complete: 101 births of each kind
 	@scripts/setup.sh --test

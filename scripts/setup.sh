@@ -2,8 +2,8 @@
 # Installs what ctrwatch needs from the system, and uv, into .build/uv. Run it by `make setup`.
 #   scripts/setup.sh          Python, clang, libbpf
 #   scripts/setup.sh --demo   also busybox, and runc where there is no container runtime at all
-#   scripts/setup.sh --test   also the container runtimes that tests/live starts
 #   scripts/setup.sh --vm     also what makes and boots the machine of tests/vm
+#   scripts/setup.sh --test   also that, and the container runtimes that tests/live starts
 # It looks for the things, not for the packages, and installs (Debian, Ubuntu) only what is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -57,7 +57,7 @@ if [[ ${1-} == --test ]]; then
     need systemd-container has systemd-nspawn
     need docker-registry has docker-registry
 fi
-if [[ ${1-} == --vm ]]; then
+if [[ ${1-} == --vm || ${1-} == --test ]]; then
     need qemu-system-x86         has qemu-system-x86_64
     need mmdebstrap              has mmdebstrap
     need debian-archive-keyring  test -e /usr/share/keyrings/debian-archive-keyring.gpg

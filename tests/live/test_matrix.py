@@ -10,8 +10,7 @@ import pytest
 from ctrwatch.sensor.host import read_host
 from tests.live.bed import Bed
 from tests.matrix.pure import in_pure_v2
-from tests.matrix.table import Column, cell, read
-from tests.matrix.watch import Outcome
+from tests.matrix.table import Column, cell, read, worse
 from tests.matrix.ways import WAYS
 
 
@@ -38,12 +37,3 @@ def test_as_the_page_says(columns: tuple[Column, Column], way: str) -> None:
 
     assert not now.besides
     assert not worse(now, said), f"{cell(now)}\nnot as the page says: {cell(said)}"
-
-
-def worse(now: Outcome, said: Outcome) -> bool:
-    """But for lateness: a busy machine's is not the way's."""
-    if said.not_run:
-        return False
-    known = (said.seen, said.complete, said.ended)
-    is_less = any(a < b for a, b in zip((now.seen, now.complete, now.ended), known, strict=True))
-    return bool(now.not_run) or is_less or not set(now.wrong) <= set(said.wrong)

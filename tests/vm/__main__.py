@@ -1,7 +1,8 @@
 """
 Run a command on another machine: cgroup v2, systemd as pid 1, Debian's own kernel.
 
-    python -m tests.vm                                the support table's column "vm"
+    python -m tests.vm                                every way to make a container: vm.json
+    python -m tests.vm --keep                         and the support table's column "vm"
     python -m tests.vm sh -c 'podman info >/results/info'
 
 What it leaves in /results is afterwards in .build/vm/results, or below the directory that the
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.matrix.table import write_page
-from tests.vm.disk import ROOT, VmError, disk, python_packages
+from tests.vm.disk import ROOT, NoDebianError, VmError, disk, python_packages
 from tests.vm.machine import Machine
 
 MATRIX = ("python3", "-m", "tests.matrix", "--column", "vm", "--results", "/results/vm.json")
@@ -28,6 +29,7 @@ RESULT = ROOT / "tests/matrix/results/vm.json"
 DEADLINE_S = 1080.0  # with boot and shutdown below twenty minutes
 JOURNAL = ("sh", "-c", "journalctl --boot --no-pager >/results/journal.txt")
 JOURNAL_S = 60.0
+CAN_NOT = 77  # as automake's tests say that they can't be run here
 
 
 def main() -> int:
@@ -37,14 +39,22 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="SECONDS")
+    parser.add_argument("--keep", action="store_true", help="write docs/support.md anew")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what root runs in the guest")
     chosen = parser.parse_args()
-    cache = Path(os.environ.get("CTRWATCH_VM") or ROOT / ".build/vm").absolute()
+    place = cache()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _alone(cache):
-            return run(cache, chosen.command or MATRIX, chosen.deadline)
+        place.mkdir(parents=True, exist_ok=True)
+        with _alone(place):
+            code = run(place, chosen.command or MATRIX, chosen.deadline)
+        if chosen.keep and code == 0:
+            shutil.copyfile(place / "results/vm.json", RESULT)
+            write_page()
+        return code  # noqa: TRY300
+    except NoDebianError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CAN_NOT
     except (VmError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,11 +62,15 @@ def main() -> int:
         return 128 + signal.SIGINT
 
 
-def run(cache: Path, command: list[str] | tuple[str, ...], deadline_s: float) -> int:
-    results = cache / "results"
+def cache() -> Path:
+    return Path(os.environ.get("CTRWATCH_VM") or ROOT / ".build/vm").absolute()
+
+
+def run(place: Path, command: list[str] | tuple[str, ...], deadline_s: float) -> int:
+    results = place / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
-    machine = Machine(disk(cache), python_packages(cache), results)
+    machine = Machine(disk(place), python_packages(place), results)
     began = time.monotonic()
 
     def say(what: str) -> None:
@@ -69,20 +83,16 @@ def run(cache: Path, command: list[str] | tuple[str, ...], deadline_s: float) ->
         say(f"exit code {code}" + (f": not done in {deadline_s:.0f} s" if code == 124 else ""))
         machine.run(JOURNAL, JOURNAL_S)
     say(f"switched off; what it left, and its journal, are in {results}")
-    if code == 0 and command is MATRIX:
-        RESULT.parent.mkdir(exist_ok=True)
-        shutil.copyfile(results / "vm.json", RESULT)
-        write_page()
     return code
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    with (cache / "lock").open("w") as lock:
+def _alone(place: Path) -> Iterator[None]:
+    with (place / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise VmError(f"another machine is at work in {cache}; or set CTRWATCH_VM") from None
+            raise VmError(f"another machine is at work in {place}; or set CTRWATCH_VM") from None
         yield
 
 

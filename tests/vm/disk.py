@@ -28,6 +28,10 @@ class VmError(Exception):
     """The machine can't be had; the message says why, and what to do."""
 
 
+class NoDebianError(VmError):
+    """This host knows no archive to make the guest from."""
+
+
 class Disk(NamedTuple):
     image: Path
     kernel: Path
@@ -129,7 +133,7 @@ def _sources() -> str:
     )  # fmt: skip
     archives = subprocess.run(words, capture_output=True, text=True, check=False).stdout.split()
     if not archives:
-        raise VmError("this host's apt knows no archive of Debian's: is there one in "
+        raise NoDebianError("this host's apt knows no archive of Debian's: is there one in "
                       "/etc/apt/sources.list.d, and did `apt-get update` reach it?")  # fmt: skip
     return f"deb {archives[0]} bookworm main\n"
 
