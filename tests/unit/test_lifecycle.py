@@ -54,7 +54,8 @@ def births(changes: Iterable[Change]) -> list[Born]:
 
 def remembered(lifecycle: Lifecycle) -> dict[str, int]:
     """What it keeps, by the name of the place; nothing when nothing lives."""
-    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "clear")}
+    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "__len__")}
+    kept.pop("_mounted", None)
     return {name: len(value) for name, value in kept.items() if len(value)}
 
 
@@ -609,11 +610,15 @@ class Laws:
 def consistent(lifecycle: Lifecycle) -> None:
     """Its maps tell the same story."""
     living = set(map(id, lifecycle._living.values()))
-    places = {key: id(container) for key, container in lifecycle._by_cgroup.items()}
+    places = {
+        CgroupKey(hierarchy, number): id(container)
+        for hierarchy, owners in lifecycle._by_cgroup._owners.items()
+        for number, container in owners.items()
+    }
     assert places == {
         cgroup: id(container)
         for container in lifecycle._living.values()
-        for cgroup in container.cgroups
+        for cgroup in lifecycle._by_cgroup.of(container)
     }
     assert {id(container) for container in lifecycle._by_path.values()} <= living
     assert {id(container) for container in lifecycle._by_maker.values()} <= living
@@ -747,7 +752,8 @@ def test_the_laws_hold_for_streams_that_no_kernel_would_send(
                 laws.hear(lifecycle.looked(cgroup, caller))
         consistent(lifecycle)
 
-    for cgroup in list(lifecycle._by_cgroup):
+    living = lifecycle._living.values()
+    for cgroup in [each for one in living for each in lifecycle._by_cgroup.of(one)]:
         gone = RawEvent(
             kind=Kind.RMDIR,
             boot_ns=0,

@@ -35,6 +35,7 @@ from ctrwatch.core.cgroup import identify, is_free_name
 from ctrwatch.core.changes import Born, Change, Entered, Gone, Look, Placed, Started
 from ctrwatch.core.cmdline import COMMANDS, OciCall, is_stage, oci_call
 from ctrwatch.core.keepers import kept, named_by
+from ctrwatch.core.places import Places
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
 
 __all__ = ("Lifecycle",)
@@ -59,15 +60,20 @@ _Maker = tuple[int, str]
 class _Container:
     """A living container's directories."""
 
+    __slots__ = (
+        *("dying", "entered", "identity", "key", "maker", "mnt_ns", "path", "places"),
+        *("serial", "started"),
+    )
+
     def __init__(self, serial: int, key: _Key, identity: Identity, path: str) -> None:
         self.serial, self.key, self.identity, self.path = serial, key, identity, path
-        self.cgroups: set[CgroupKey] = set()
+        self.places: tuple[int, ...] = ()
         self.maker: _Maker | None = None
         self.mnt_ns = 0  # its creator's; 0 is not known
         self.entered = self.started = self.dying = False
 
     def is_in(self, hierarchy_id: int) -> bool:
-        return any(cgroup.hierarchy_id == hierarchy_id for cgroup in self.cgroups)
+        return hierarchy_id in self.places[::2]
 
 
 class _Stranger:
@@ -88,7 +94,7 @@ class Lifecycle:
         self._mounted = mounted
         self._serials = 0
         self._living: dict[_Key, _Container] = {}
-        self._by_cgroup: dict[CgroupKey, _Container] = {}
+        self._by_cgroup: Places[_Container] = Places()
         self._by_path: dict[str, _Container] = {}
         self._by_maker: dict[_Maker, _Container] = {}
         self._candidates: OrderedDict[CgroupKey, tuple[RawEvent, OciCall]] = OrderedDict()
@@ -121,7 +127,7 @@ class Lifecycle:
         container = self._add(key, identity, path)
         container.entered = container.started = True  # before our time
         for place, _ in found.paths:
-            self._place(container, place)
+            self._by_cgroup.add(container, place)
         return [
             Born(
                 serial=container.serial,
@@ -179,7 +185,7 @@ class Lifecycle:
         self, event: RawEvent, identity: Identity, key: _Key, maker: Task, call: OciCall | None
     ) -> list[Change]:
         """A container's own; its *maker* is who was called so."""
-        if (listed := self._by_cgroup.get(event.cgroup)) is not None:
+        if (listed := self._by_cgroup.owner(event.cgroup)) is not None:
             # We looked between this mkdir and its being read: it will still enter and start.
             listed.entered = listed.started = False
             self._sign(listed, maker, call)
@@ -193,7 +199,7 @@ class Lifecycle:
         identity = identity._replace(outer=self._around(event.path, identity))
         container = self._add(key, identity, event.path)
         self._sign(container, maker, call)
-        self._place(container, event.cgroup)
+        self._by_cgroup.add(container, event.cgroup)
         changes.append(
             Born(
                 serial=container.serial,
@@ -209,7 +215,7 @@ class Lifecycle:
 
     def _another(self, known: _Container, event: RawEvent) -> list[Change]:
         """The same container in one more hierarchy."""
-        self._place(known, event.cgroup)
+        self._by_cgroup.add(known, event.cgroup)
         return [_placed(known, event)] if event.cgroup.hierarchy_id == 0 else []
 
     def _move(self, container: _Container, event: RawEvent) -> list[Change]:
@@ -219,12 +225,10 @@ class Lifecycle:
         del self._living[container.key]
         if self._by_path.get(container.path) is container:
             del self._by_path[container.path]
-        for cgroup in container.cgroups:
-            del self._by_cgroup[cgroup]
-        container.cgroups.clear()
+        self._by_cgroup.forget(container)
         container.key = container.path = event.path
         self._living[event.path] = self._by_path[event.path] = container
-        self._place(container, event.cgroup)
+        self._by_cgroup.add(container, event.cgroup)
         return [*changes, _placed(container, event)]
 
     def _entered(self, event: RawEvent) -> list[Change]:
@@ -280,14 +284,13 @@ class Lifecycle:
             if stranger.entered is None:
                 del self._strangers[event.cgroup]
             stranger.removed = event
-        container = self._by_cgroup.pop(event.cgroup, None)
+        container = self._by_cgroup.remove(event.cgroup)
         if container is None:
             return []
-        container.cgroups.remove(event.cgroup)
         container.dying = True
-        left = container.cgroups
+        left = [*self._by_cgroup.of(container)]
         if self._is_mounted(event.cgroup):
-            left = set(filter(self._is_mounted, left))
+            left = [*filter(self._is_mounted, left)]
         return [] if left else self._forget(container, event.boot_ns)
 
     # --- made by systemd --------------------------------------------------------------
@@ -349,7 +352,7 @@ class Lifecycle:
 
     def _of(self, event: RawEvent) -> _Container | None:
         """The container of the cgroup itself, or of the one just above (crun's child)."""
-        return self._by_cgroup.get(event.cgroup) or self._by_cgroup.get(_parent(event))
+        return self._by_cgroup.owner(event.cgroup) or self._by_cgroup.owner(_parent(event))
 
     def _is_child(self, path: str, maker: Task, call: OciCall) -> bool:
         """A directory of the container's own runtime, below the container's own cgroup."""
@@ -391,18 +394,13 @@ class Lifecycle:
     def _is_mounted(self, cgroup: CgroupKey) -> bool:
         return self._mounted is None or cgroup.hierarchy_id in self._mounted
 
-    def _place(self, container: _Container, cgroup: CgroupKey) -> None:
-        container.cgroups.add(cgroup)
-        self._by_cgroup[cgroup] = container
-
     def _forget(self, container: _Container, boot_ns: int) -> list[Change]:
         del self._living[container.key]
         if self._by_path.get(container.path) is container:
             del self._by_path[container.path]
         if container.maker is not None and self._by_maker.get(container.maker) is container:
             del self._by_maker[container.maker]
-        for cgroup in container.cgroups:
-            del self._by_cgroup[cgroup]
+        self._by_cgroup.forget(container)
         return [Gone(serial=container.serial, boot_ns=boot_ns)]
 
     def _sign(self, container: _Container, maker: Task, call: OciCall | None) -> None:
