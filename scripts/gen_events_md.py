@@ -25,6 +25,12 @@ EVENTS: Final = {
     "existing_container": "It was there before ctrwatch.",
 }
 
+WATCH: Final = {
+    "WatchGap": "**`watch_gap`**: births and deaths of a time may be missing. What was born in it and lives"
+    " follows, as `container_create`; of what also ended in it, what the runtimes remember.",
+    "Audit": "**`audit`**: what the kernel showed and what the runtimes list do not agree.",
+}
+
 # Of the fields whose types have no description.
 MEANINGS: Final = {
     "creator.pid": "process id, as the host counts",
@@ -83,8 +89,8 @@ EMPTY: Final = {
     "pod_namespace": "`not_in_pod`; `has_none`: Podman's pods have none",
     "pod_uid": "`not_in_pod`",
     "pod_sandbox": "`false` while it is not known, with a reason",
-    "cgroup": NEVER,
-    "creator": "`before_us`: it was there before ctrwatch; `not_found`: it had ended (fanotify), and only"
+    "cgroup": "`unheard`: it was born and ended while ctrwatch was away, and a runtime remembers it",
+    "creator": "`before_us`: it was there before ctrwatch; `unheard`: it was born while ctrwatch was away;`not_found`: it had ended (fanotify), and only"
     " its pid and uid are told",
     "init": NEVER,
     "init.pid": "`null`: not known yet (`deadline`), or not to be found (`not_found`)",
@@ -114,6 +120,7 @@ REASONS: Final = {
     Missing.HAS_NONE: "This kind of container has no such thing.",
     Missing.NOT_RECORDED: "The runtime keeps no record of it.",
     Missing.BEFORE_US: "It happened before ctrwatch was there.",
+    Missing.UNHEARD: "It happened while ctrwatch was away, or the kernel dropped what it had to say of it.",
     Missing.DEADLINE: "The answer had not come when the event had to leave. An update follows if it comes.",
     Missing.UNAVAILABLE: "The source hung, refused, or answered what can't be read. `ctrwatch doctor` names it.",
     Missing.NOT_FOUND: "Every source that might know was asked, and does not.",
@@ -123,7 +130,7 @@ REASONS: Final = {
 SOURCES: Final = {
     "path": "the cgroup's path",
     "kernel": "the sensor",
-    "scan": "the cgroup tree and `/proc`, for existing containers",
+    "scan": "the cgroup tree and `/proc`, for containers whose birth was not heard",
     "lxc": "the command line of LXC's monitor, and the container's configuration",
     "nspawn": "systemd-nspawn's command line and settings file",
     "creator": "the command line of the OCI runtime, and its parent's",
@@ -139,7 +146,13 @@ SOURCES: Final = {
 
 def page() -> str:
     return (
-        "\n".join((*_head(), *_events(), *_fields(), *_images(), *_reasons(), *_sources())) + "\n"
+        "\n".join(
+            (
+                *(*_head(), *_events(), *_fields(), *_images(), *_reasons(), *_sources()),
+                *_of_the_watch(),
+            )
+        )
+        + "\n"
     )
 
 
@@ -179,6 +192,23 @@ def _fields() -> Iterator[str]:
         if inner is not None:
             for inner_name, inner_field in types[inner]["properties"].items():
                 yield _row(f"{name}.{inner_name}", inner_field, types)
+
+
+def _of_the_watch() -> Iterator[str]:
+    yield from ("", "## Of the watch itself", "")
+    yield "Besides the containers' events there are two in which ctrwatch says what it may have missed, with"
+    yield "fields of their own."
+    types: dict[str, Any] = render.schema()["$defs"]  # type: ignore[assignment]
+    for kind, what in WATCH.items():
+        yield from ("", what, "", "| field | type | meaning |", "|---|---|---|")
+        for name, field in types[kind]["properties"].items():
+            yield f"| `{name}` | {_type(field, types)} | {_meaning(name, field, types)} |"
+
+
+def _meaning(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
+    if name == "event":
+        return f"`{_values(field, types)[0]}`"
+    return str(field["description"])
 
 
 def _row(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:

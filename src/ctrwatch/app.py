@@ -34,6 +34,7 @@ from ctrwatch.core.chain import (
     Lost,
     Overdue,
     Reply,
+    Report,
 )
 from ctrwatch.core.changes import Look
 from ctrwatch.core.story import Alarm, Ask, Tell
@@ -53,7 +54,7 @@ __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
 
 log = logging.getLogger(__name__)
 
-Heard = Tell | RawEvent
+Heard = Tell | Report | RawEvent
 Listener = Callable[[Heard], None]
 
 # Events a slow reader of `watch()` may lag behind: 100 births a second for 100 seconds.
@@ -198,7 +199,7 @@ class Watch:
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Tell():
+            case Tell() | Report():
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)

@@ -16,7 +16,17 @@ from msgspec import Meta
 
 from ctrwatch.model import Limits, Missing, Process, Runtime, Security
 
-__all__ = ("ContainerEvent", "EventName", "Evidence", "Status")
+__all__ = (
+    "Audit",
+    "ContainerEvent",
+    "EventName",
+    "Evidence",
+    "Finding",
+    "GapReason",
+    "HostEvent",
+    "Status",
+    "WatchGap",
+)
 
 EventName = Literal[
     "container_create",
@@ -31,10 +41,12 @@ Status = Literal["complete", "partial", "unverified"]
 class Cgroup(msgspec.Struct, frozen=True, kw_only=True):
     """The container's own cgroup: the unified hierarchy's where it has one."""
 
-    id: Annotated[int, Meta(description="inode number of its directory, 64 bits")]
-    path: Annotated[str, Meta(description="relative to its hierarchy's root")]
-    hierarchy_id: Annotated[int, Meta(description="0 is the unified hierarchy")]
-    version: Annotated[Literal[1, 2], Meta(description="cgroup version of that hierarchy")]
+    id: Annotated[int | None, Meta(description="inode number of its directory, 64 bits")] = None
+    path: Annotated[str, Meta(description="relative to its hierarchy's root")] = ""
+    hierarchy_id: Annotated[int | None, Meta(description="0 is the unified hierarchy")] = None
+    version: Annotated[
+        Literal[1, 2] | None, Meta(description="cgroup version of that hierarchy")
+    ] = None
 
 
 class Creator(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +142,55 @@ class ContainerEvent(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="container_update only: the fields that this event corrects"),
     ] = ()
+
+
+# --- of the watch itself ----------------------------------------------------------------
+
+GapReason = Literal["restart", "lost", "output"]
+Finding = Literal["missed", "end_missed", "unknown_to_runtime"]
+
+
+class WatchGap(msgspec.Struct, frozen=True, kw_only=True):
+    """A time of which births and deaths may be missing, told as soon as it is over."""
+
+    event: Literal["watch_gap"] = "watch_gap"
+    id: Annotated[str, Meta(description="stable and unique, as a container event's")]
+    time: Annotated[str, Meta(description="when it was known: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    reason: Annotated[
+        GapReason,
+        Meta(
+            description="restart: ctrwatch was not there; lost: the kernel dropped raw events;"
+            " output: lines could not be written"
+        ),
+    ]
+    since: Annotated[str, Meta(description="the last moment of which all is known")]
+    until: Annotated[str, Meta(description="from here on all is known again")]
+    lost: Annotated[
+        int | None, Meta(description="raw events or lines that are missing; null: nobody knows")
+    ] = None
+
+
+class Audit(msgspec.Struct, frozen=True, kw_only=True):
+    """What the kernel showed, and what the runtimes list, do not agree."""
+
+    event: Literal["audit"] = "audit"
+    id: Annotated[str, Meta(description="stable and unique, as a container event's")]
+    time: Annotated[str, Meta(description="when it was found: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    finding: Annotated[
+        Finding,
+        Meta(
+            description="missed: it runs, and was not announced; end_missed: it has gone, and its"
+            " end was not heard; unknown_to_runtime: it runs, and no runtime knows it"
+        ),
+    ]
+    runtime: Annotated[Runtime, Meta(description="who manages the container")]
+    container_id: Annotated[str, Meta(description="the full id")]
+    container_name: Annotated[str, Meta(description="its name, if it is known")] = ""
+    container_image: Annotated[str, Meta(description="its image, if it is known")] = ""
+    cgroup_path: Annotated[str, Meta(description="its cgroup's, if it has one")] = ""
+    source: Annotated[str, Meta(description="who says so: a runtime's list, or the cgroup tree")]
+
+
+HostEvent = WatchGap | Audit

@@ -74,6 +74,10 @@ class CgroupKey(NamedTuple):
     cgroup_id: int  # the directory's inode number, 64 bits
 
 
+# Of a container that has ended: no directory has the inode number 0.
+NOWHERE: Final = CgroupKey(0, 0)
+
+
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A process as the kernel saw it at that moment; numbers as the host counts."""
 
@@ -130,7 +134,12 @@ class Leads(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
-    """A container that was there already when ctrwatch looked (sensor/scan.py)."""
+    """
+    A container that was there already when ctrwatch looked (sensor/scan.py).
+
+    `unheard`: it was born after ctrwatch had begun, but while it was away, or while the
+    kernel dropped raw events. Without `paths` it has ended since; `source` remembers it.
+    """
 
     boot_ns: int  # when it was looked at
     container_id: ContainerId
@@ -140,6 +149,10 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     uid: int = 0  # to whom its cgroup belongs
     init_pid: int | None = None
     init_start_ns: int | None = None  # CLOCK_BOOTTIME
+    unheard: bool = False
+    source: str = "scan"
+    runtime: Runtime | None = None  # the source's word
+    created_ns: int | None = None  # wall clock; the source's word
 
 
 # --- evidence: what other sources say ----------------------------------------------
@@ -159,6 +172,7 @@ class Missing(StrEnum):
     HAS_NONE = "has_none"  # this kind of container has no such thing
     NOT_RECORDED = "not_recorded"  # its runtime keeps no record of it
     BEFORE_US = "before_us"  # it happened before ctrwatch was there
+    UNHEARD = "unheard"  # it happened while ctrwatch was away, or the kernel dropped it
 
     DEADLINE = "deadline"  # the answer had not come when the event had to leave
     UNAVAILABLE = "unavailable"  # the source hung, refused, or answered what can't be read
@@ -174,6 +188,7 @@ FINAL: Final = frozenset(
         Missing.HAS_NONE,
         Missing.NOT_RECORDED,
         Missing.BEFORE_US,
+        Missing.UNHEARD,
     }
 )
 

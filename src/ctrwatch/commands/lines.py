@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Final
 
 from ctrwatch.app import Heard
 from ctrwatch.core import render
+from ctrwatch.core.chain import Report
+from ctrwatch.core.story import Tell
 from ctrwatch.model import RawEvent
 
 __all__ = ("chosen",)
@@ -16,19 +19,40 @@ def chosen(
     format_: str | None, *, terminal: bool, wall_offset_ns: Callable[[], int]
 ) -> Callable[[Heard], bytes | None]:
     """A function that makes the line; None from it where this format has no such event."""
-    format_ = format_ or ("text" if terminal else "json")
+    make = _FORMATS[format_ or ("text" if terminal else "json")]
     colours = terminal and not os.environ.get("NO_COLOR")
+    return lambda heard: make(heard, wall_offset_ns, colours)
 
-    def line(heard: Heard) -> bytes | None:
-        if isinstance(heard, RawEvent):
-            if format_ != "text":
-                return render.raw_line(heard, wall_offset_ns())
-            text = render.raw_text(heard, wall_offset_ns())
-            return text.encode() if text is not None else None
-        if format_ == "tracee":
-            return render.tracee_line(heard.event, heard.creator)
-        if format_ == "json":
-            return render.json_line(heard.event)
-        return render.text_line(heard.event, colours=colours).encode()
 
-    return line
+def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> bytes | None:  # noqa: FBT001
+    match heard:
+        case RawEvent():
+            line = render.raw_text(heard, wall_offset_ns())
+        case Report(event):
+            line = render.host_text_line(event, colours=colours)
+        case Tell(event):
+            line = render.text_line(event, colours=colours)
+    return line.encode() if line is not None else None
+
+
+def _json(heard: Heard, wall_offset_ns: Callable[[], int], _: object) -> bytes | None:
+    match heard:
+        case RawEvent():
+            return render.raw_line(heard, wall_offset_ns())
+        case Report(event):
+            return render.host_json_line(event)
+        case Tell(event):
+            return render.json_line(event)
+
+
+def _tracee(heard: Heard, wall_offset_ns: Callable[[], int], _: object) -> bytes | None:
+    match heard:
+        case RawEvent():
+            return render.raw_line(heard, wall_offset_ns())
+        case Report():
+            return None  # Tracee has no such event
+        case Tell(event, creator):
+            return render.tracee_line(event, creator)
+
+
+_FORMATS: Final = {"text": _text, "json": _json, "tracee": _tracee}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ctrwatch.app import Heard
 from ctrwatch.commands.lines import chosen
-from ctrwatch.core.chain import Chain, Clock
+from ctrwatch.core.chain import Chain, Clock, Report
 from ctrwatch.core.story import Tell
 from ctrwatch.model import RawEvent
 from ctrwatch.sensor.journal import read_journal
@@ -32,6 +32,6 @@ def run(path: Path, format_: str | None, *, raw: bool) -> None:
             if raw and isinstance(item, RawEvent):
                 write(item)
             for effect in chain.feed(item):
-                if isinstance(effect, Tell):
+                if isinstance(effect, Tell | Report):
                     write(effect)
         sys.stdout.buffer.flush()

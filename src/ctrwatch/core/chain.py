@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from ctrwatch.core.changes import Change, Look
+from ctrwatch.core.changes import Change, Living, Look
 from ctrwatch.core.lifecycle import Lifecycle
+from ctrwatch.core.report import Found, Gap, audit, watch_gap
 from ctrwatch.core.story import Effect as Told, Stories, Tell
+from ctrwatch.event import ContainerEvent, HostEvent
 from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Task
 
 __all__ = (
@@ -24,6 +26,7 @@ __all__ = (
     "Chain",
     "Clock",
     "Effect",
+    "Ended",
     "Ending",
     "Header",
     "Input",
@@ -31,9 +34,12 @@ __all__ = (
     "Lost",
     "Overdue",
     "Reply",
+    "Report",
+    "Vanished",
 )
 
 JOURNAL_VERSION: Final = 1
+_BIRTHS: Final = ("container_create", "existing_container")
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
@@ -97,14 +103,51 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
     boot_ns: int
 
 
-Input = RawEvent | Listed | Looked | Reply | Overdue | Back | Lost | Clock | Ending
-Effect = Told | Look
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):
+    """A container that an earlier ctrwatch told of (*event*) was gone when this one looked."""
+
+    boot_ns: int
+    event: ContainerEvent
+
+
+class Vanished(msgspec.Struct, frozen=True, kw_only=True, tag="vanished"):
+    """A living container's directory is not there any more, and nobody said so."""
+
+    boot_ns: int
+    cgroup: CgroupKey
+
+
+Input = (
+    RawEvent
+    | Listed
+    | Looked
+    | Reply
+    | Overdue
+    | Back
+    | Lost
+    | Clock
+    | Ended
+    | Vanished
+    | Gap
+    | Found
+    | Ending
+)
+
+
+class Report(NamedTuple):
+    """Of the watch itself."""
+
+    event: HostEvent
+
+
+Effect = Told | Look | Report
 
 
 class Chain:
     """Lifecycle and stories, joined; `told` counts events by name and births by status."""
 
     def __init__(self, header: Header) -> None:
+        self._host = header.host
         self._lifecycle = Lifecycle(header.hierarchies)
         self._stories = Stories(
             host=header.host,
@@ -128,16 +171,20 @@ class Chain:
     def lost(self) -> int:
         return self._stories.lost
 
+    def containers(self) -> list[tuple[Living, ContainerEvent | None]]:
+        """All that live, and what was told of each last; None: nothing yet."""
+        return [(one, self._stories.told(one.serial)) for one in self._lifecycle.living()]
+
     def feed(self, item: Input) -> Sequence[Effect]:
         effects = self._feed(item)
         for effect in effects:
-            if isinstance(effect, Tell):
+            if isinstance(effect, Tell | Report):
                 self.told[effect.event.event] += 1
-                if effect.event.event in ("container_create", "existing_container"):
-                    self.told[effect.event.evidence.status] += 1
+            if isinstance(effect, Tell) and effect.event.event in _BIRTHS:
+                self.told[effect.event.evidence.status] += 1
         return effects
 
-    def _feed(self, item: Input) -> Sequence[Effect]:  # noqa: PLR0911 - one for each input
+    def _feed(self, item: Input) -> Sequence[Effect]:  # noqa: C901, PLR0911, PLR0912 - one for each input
         stories = self._stories
         match item:
             case RawEvent():
@@ -157,6 +204,16 @@ class Chain:
                 stories.lost = max(stories.lost, item.total)
             case Clock():
                 stories.wall_offset_ns = item.wall_offset_ns
+            case Ended():
+                return stories.ended(item.event, item.boot_ns)
+            case Vanished():
+                return self._changed(self._lifecycle.vanished(item.cgroup, item.boot_ns))
+            case Gap():
+                now_ns = item.boot_ns + stories.wall_offset_ns
+                return [Report(watch_gap(item, self._host, now_ns))]
+            case Found():
+                now_ns = item.boot_ns + stories.wall_offset_ns
+                return [Report(audit(item, self._host, now_ns))]
             case Ending():
                 return stories.finish(item.boot_ns)
         return []

@@ -6,12 +6,14 @@ Pure values. `serial` numbers the births that one watch has heard of.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from ctrwatch.core.cmdline import OciCall
-from ctrwatch.model import CgroupKey, Identity, Listed, Task
+from ctrwatch.model import CgroupKey, ContainerId, Identity, Listed, Task
 
-__all__ = ("Born", "Change", "Entered", "Gone", "Look", "Placed", "Started", "Told")
+__all__ = ("Born", "Change", "Entered", "Gone", "Living", "Look", "Placed", "Started", "Told")
 
 
 class Born(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +66,15 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: CgroupKey
     uid: int  # of the one who made it
     task: Task
+
+
+class Living(NamedTuple):
+    """A container as the lifecycle has it now, for who compares it with the host."""
+
+    serial: int
+    container_id: ContainerId
+    path: str
+    cgroups: tuple[CgroupKey, ...]
 
 
 Told = Born | Placed | Entered | Started | Gone

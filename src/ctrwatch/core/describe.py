@@ -25,7 +25,7 @@ from ctrwatch.event import (
     Init,
     Status,
 )
-from ctrwatch.model import FINAL, CgroupKey, Facts, Missing, Runtime, Task
+from ctrwatch.model import FINAL, NOWHERE, CgroupKey, Facts, Missing, Runtime, Task
 
 __all__ = ("describe", "rfc3339", "wall_ns")
 
@@ -61,6 +61,8 @@ def describe(
         runtime = identity.runtime
         sources["runtime"] = "path"
         missing.pop("runtime", None)
+    if cgroup == NOWHERE:
+        missing["cgroup"] = Missing.UNHEARD
     ctime, witness = _ctime(born, known, wall_offset_ns)
     if ctime is None:
         missing["ctime"] = Missing.NOT_FOUND
@@ -69,7 +71,8 @@ def describe(
     if facts.init_pid is None:
         missing.setdefault("init.pid", Missing.NOT_FOUND if born.listed else Missing.DEADLINE)
     if born.creator is None:
-        missing["creator"] = Missing.BEFORE_US
+        unheard = born.listed is not None and born.listed.unheard
+        missing["creator"] = Missing.UNHEARD if unheard else Missing.BEFORE_US
     elif born.creator.only_pid:
         missing["creator"] = Missing.NOT_FOUND
     return ContainerEvent(
@@ -87,12 +90,7 @@ def describe(
         pod_namespace=facts.pod_namespace or "",
         pod_uid=facts.pod_uid or "",
         pod_sandbox=bool(facts.sandbox),
-        cgroup=Cgroup(
-            id=cgroup.cgroup_id,
-            path=jsonable(path),
-            hierarchy_id=cgroup.hierarchy_id,
-            version=1 if cgroup.hierarchy_id else 2,
-        ),
+        cgroup=_cgroup(cgroup, path),
         creator=_creator(born.creator),
         init=Init(pid=facts.init_pid),
         image=_image(facts),
@@ -151,6 +149,17 @@ def _ctime(born: Born, known: Known, wall_offset_ns: int) -> tuple[int | None, s
     if born.listed.init_start_ns is not None:
         return born.listed.init_start_ns + wall_offset_ns, "init"
     return None, ""
+
+
+def _cgroup(key: CgroupKey, path: str) -> Cgroup:
+    if key == NOWHERE:
+        return Cgroup()
+    return Cgroup(
+        id=key.cgroup_id,
+        path=jsonable(path),
+        hierarchy_id=key.hierarchy_id,
+        version=1 if key.hierarchy_id else 2,
+    )
 
 
 def _creator(task: Task | None) -> Creator:

@@ -32,11 +32,21 @@ from collections.abc import Collection, Iterator
 from typing import Final, TypeVar
 
 from ctrwatch.core.cgroup import identify, is_free_name
-from ctrwatch.core.changes import Born, Change, Entered, Gone, Look, Placed, Started
+from ctrwatch.core.changes import Born, Change, Entered, Gone, Living, Look, Placed, Started
 from ctrwatch.core.cmdline import COMMANDS, OciCall, is_stage, oci_call
 from ctrwatch.core.keepers import kept, named_by
 from ctrwatch.core.places import Places
-from ctrwatch.model import CgroupKey, ContainerId, Identity, Kind, Listed, RawEvent, Runtime, Task
+from ctrwatch.model import (
+    NOWHERE,
+    CgroupKey,
+    ContainerId,
+    Identity,
+    Kind,
+    Listed,
+    RawEvent,
+    Runtime,
+    Task,
+)
 
 __all__ = ("Lifecycle",)
 
@@ -117,7 +127,7 @@ class Lifecycle:
     def listed(self, found: Listed) -> list[Change]:
         """A container that was there when we looked; nothing if we know it already."""
         if not found.paths:
-            return []
+            return self._remembered(found) if found.unheard else []
         cgroup, path = found.paths[0]
         identity = found.identity or self._free(found.container_id, path)
         key = _key(identity, path, found.uid) if found.identity else path
@@ -139,6 +149,34 @@ class Lifecycle:
                 call=None,
                 listed=found,
             )
+        ]
+
+    def _remembered(self, found: Listed) -> list[Change]:
+        """It was born and has ended, both unheard."""
+        self._serials += 1
+        runtime = found.runtime or Runtime.UNKNOWN
+        born = Born(
+            serial=self._serials,
+            boot_ns=found.boot_ns,
+            identity=found.identity or Identity(found.container_id, runtime, is_root=True),
+            cgroup=NOWHERE,
+            path="",
+            creator=None,
+            call=None,
+            listed=found,
+        )
+        return [born, Gone(serial=born.serial, boot_ns=found.boot_ns)]
+
+    def vanished(self, cgroup: CgroupKey, boot_ns: int) -> list[Change]:
+        """The container that had that directory has none any more, and nobody said so."""
+        container = self._by_cgroup.owner(cgroup)
+        return self._forget(container, boot_ns) if container is not None else []
+
+    def living(self) -> list[Living]:
+        """All containers that have not ended, oldest first."""
+        return [
+            Living(one.serial, one.identity.container_id, one.path, tuple(self._by_cgroup.of(one)))
+            for one in self._living.values()
         ]
 
     # --- the four kinds -----------------------------------------------------------

@@ -8,16 +8,18 @@ in JSON it is left as it is, since JSON escapes control characters by itself.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.text import clean, jsonable
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import Audit, ContainerEvent, HostEvent, WatchGap
 from ctrwatch.model import FINAL, Kind, RawEvent, Task
 
 __all__ = (
+    "host_json_line",
+    "host_text_line",
     "json_line",
     "missing_mark",
     "raw_line",
@@ -54,6 +56,42 @@ def json_line(event: ContainerEvent) -> bytes:
     if event.event == "container_update":
         fields = {name: fields[name] for name in (*_UPDATE_HEAD, *changed, "evidence")}
     return msgspec.json.encode(fields) + b"\n"
+
+
+def host_json_line(event: HostEvent) -> bytes:
+    """An event of the watch itself as one JSON object."""
+    return msgspec.json.encode(event) + b"\n"
+
+
+def host_text_line(event: HostEvent, *, colours: bool = False) -> str:
+    """Time, event, and a sentence."""
+    if isinstance(event, WatchGap):
+        word, said = "gap", _said_of_gap(event)
+    else:
+        word, said = "audit", _said_of_audit(event)
+    line = f"{event.time[11:23]}  {word:8}  {said}"
+    return f"{_YELLOW}{line}{_RESET}\n" if colours else f"{line}\n"
+
+
+def _said_of_gap(event: WatchGap) -> str:
+    number = "" if event.lost is None else f"{event.lost} "
+    what = {
+        "restart": "ctrwatch was away",
+        "lost": f"the kernel dropped {number}raw events",
+        "output": f"{number}lines could not be written",
+    }[event.reason]
+    return f"! {what} between {event.since[:23]}Z and {event.until[:23]}Z"
+
+
+def _said_of_audit(event: Audit) -> str:
+    names = (clean(event.container_name, 24), clean(event.container_image, 40))
+    known = "  ".join(filter(None, (*names, clean(event.cgroup_path, 80))))
+    said = {
+        "missed": f"{clean(event.source, 20)} has it, and it was not announced",
+        "end_missed": "it has gone, and its end was not heard",
+        "unknown_to_runtime": "it runs, and no runtime knows it",
+    }[event.finding]
+    return f"! {event.runtime} {short_id(event.container_id)}: {said}  ({known or '-'})"
 
 
 def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
@@ -213,9 +251,13 @@ _NOBODY: Final = Task(pid=0, ppid=0)
 
 
 def schema() -> dict[str, object]:
-    """The JSON Schema (2020-12) of a line that `json_line` writes."""
-    whole = msgspec.json.schema(ContainerEvent)
-    event = whole["$defs"]["ContainerEvent"]
+    """The JSON Schema (2020-12) of a line: a container's event, or one of the watch itself."""
+    kinds = (ContainerEvent, WatchGap, Audit)
+    refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    whole: dict[str, Any] = {"anyOf": [*refs], "$defs": definitions}
+    for kind in kinds[1:]:
+        definitions[kind.__name__]["required"] = [*kind.__struct_fields__]
+    event = definitions["ContainerEvent"]
     del event["properties"]["changed"]
     event["required"] = [*_UPDATE_HEAD, "evidence"]
     event["if"] = {"properties": {"event": {"const": "container_update"}}}

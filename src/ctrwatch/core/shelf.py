@@ -120,6 +120,11 @@ class Shelf:
             self.in_hand[serial] = self._unpacked(packed)
         return self.in_hand.get(serial)
 
+    def look(self, serial: int) -> Story | None:
+        """Only to read; it stays where it is."""
+        packed = self._packed.get(serial)
+        return self._unpacked(packed) if packed is not None else self.in_hand.get(serial)
+
     def remove(self, serial: int) -> None:
         """One that is in hand."""
         del self.in_hand[serial]

@@ -27,11 +27,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ctrwatch.core import changes
-from ctrwatch.core.describe import describe
+from ctrwatch.core.describe import describe, rfc3339
 from ctrwatch.core.shelf import Asked, Shelf, Story
 from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
+    NOWHERE,
     Answer,
     Facts,
     Found,
@@ -156,8 +157,26 @@ class Stories:
         effects = [effect for story in untold for effect in self._tell(story, now_ns)]
         for story in untold:
             if story.gone is not None:
-                self._shelf.remove(story.born.serial)
+                self._end(story)
         return effects
+
+    def ended(self, event: ContainerEvent, now_ns: int) -> list[Effect]:
+        """One that was told by an earlier ctrwatch has gone since."""
+        gone = msgspec.structs.replace(
+            event,
+            event="container_remove",
+            id=event.id.partition("-")[0] + _SUFFIXES["container_remove"],
+            time=rfc3339(now_ns + self.wall_offset_ns),
+            lost_before=self.lost - self._lost_told,
+            changed=(),
+        )
+        self._lost_told = self.lost
+        return [Tell(gone, None)]
+
+    def told(self, serial: int) -> ContainerEvent | None:
+        """What was told of it last; None: nothing yet, or it has ended."""
+        story = self._shelf.look(serial)
+        return story.told if story is not None else None
 
     def _happened(self, change: changes.Told) -> list[Effect]:
         story = self._shelf.take(change.serial)
@@ -192,6 +211,11 @@ class Stories:
             if self._may_tell(source, story):
                 self._hopes.setdefault(source, set()).add(serial)
 
+    def _end(self, story: Story) -> None:
+        self._shelf.remove(story.born.serial)
+        for hopeful in self._hopes.values():
+            hopeful.discard(story.born.serial)
+
     def _may_tell(self, source: str, story: Story) -> bool:
         return source in {step.source for step in self._steps(story, story.open())}
 
@@ -210,7 +234,14 @@ class Stories:
         if born.identity.pod_uid:
             story.known.add("path", Facts(pod_uid=born.identity.pod_uid))
         if (listed := born.listed) is not None:
-            story.known.add("scan", Facts(init_pid=listed.init_pid, leads=listed.leads))
+            facts = Facts(
+                runtime=listed.runtime,
+                created_ns=listed.created_ns,
+                init_pid=listed.init_pid,
+                leads=listed.leads,
+            )
+            story.known.add(listed.source, facts)
+            story.verified = listed.runtime is not None
         effects = self._go_on(story, born.boot_ns)
         return effects if story.told is not None else [self._alarm(story, born.boot_ns), *effects]
 
@@ -243,7 +274,7 @@ class Stories:
     def _end_or_ask(self, story: Story, now_ns: int) -> list[Effect]:
         """After the telling: a story ends with its container, or goes on being asked about."""
         if story.gone is not None:
-            self._shelf.remove(story.born.serial)
+            self._end(story)
             return []
         return list(self._questions(story, now_ns))
 
@@ -298,7 +329,9 @@ class Stories:
     # --- events -----------------------------------------------------------------------
 
     def _tell(self, story: Story, now_ns: int) -> list[Effect]:
-        name: EventName = "existing_container" if story.born.listed else "container_create"
+        listed = story.born.listed
+        was_there = listed is not None and not listed.unheard
+        name: EventName = "existing_container" if was_there else "container_create"
         self.untold -= 1
         story.birth_id = _birth_id(self._boot_id, story)
         story.told = self._describe(story, name, story.born.boot_ns, now_ns)
@@ -406,6 +439,11 @@ def _has_maker(story: Story) -> bool:
 
 def _birth_id(boot_id: str, story: Story) -> str:
     """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
-    parts = (boot_id, *map(str, story.cgroup), story.born.identity.container_id)
+    listed = story.born.listed
+    created = listed.created_ns if listed is not None and story.cgroup == NOWHERE else None
+    parts = (
+        *(boot_id, *map(str, story.cgroup), story.born.identity.container_id),
+        *((str(created),) if created is not None else ()),
+    )
     text = "\0".join(parts).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(text, digest_size=16).hexdigest()
