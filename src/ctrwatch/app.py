@@ -43,12 +43,13 @@ from ctrwatch.errors import HostError
 from ctrwatch.event import ContainerEvent
 from ctrwatch.evidence import Evidence
 from ctrwatch.model import Answer, RawEvent
+from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
+from ctrwatch.rounds import Rounds
 from ctrwatch.sensor.ebpf import EbpfSensor
 from ctrwatch.sensor.fanotify import FanotifySensor
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 from ctrwatch.sensor.journal import JournalWriter
-from ctrwatch.sensor.scan import scan, still_there
 
 __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
 
@@ -81,9 +82,15 @@ class Watch:
     """
 
     def __init__(
-        self, settings: Settings, host: Host, sensor: Sensor | None, listener: Listener
+        self,
+        settings: Settings,
+        host: Host,
+        sensor: Sensor | None,
+        listener: Listener,
+        past: Past | None = None,
     ) -> None:
-        self._settings, self._listener = settings, listener
+        """*past*: what an earlier ctrwatch announced, if that is known."""
+        self._settings, self._listener, self._past = settings, listener, past
         self.host, self._sensor = host, sensor
         self._offset_ns = wall_offset_ns()
         header = Header(
@@ -99,6 +106,8 @@ class Watch:
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
+        self._rounds = Rounds(host, sensor, self._chain, self.feed)
+        self._heard_ns = _boot_ns()  # of the last raw event, or of the beginning
         self._listed = False
         self.caught_up = asyncio.Event()  # the containers that were there have been told
 
@@ -118,7 +127,8 @@ class Watch:
                 )
                 try:
                     if self._sensor is not None:
-                        tasks.create_task(self._hear(self._sensor), name="sensor")
+                        tasks.create_task(self._hear(self._sensor, tasks), name="sensor")
+                        tasks.create_task(self._audit(), name="audit")
                     await evidence.prepare()
                     tasks.create_task(self._list(), name="scan")
                     await asyncio.Event().wait()  # until cancelled, or a task fails
@@ -145,22 +155,33 @@ class Watch:
 
     # --- inputs -----------------------------------------------------------------------
 
-    async def _hear(self, sensor: Sensor) -> None:
+    async def _hear(self, sensor: Sensor, tasks: asyncio.TaskGroup) -> None:
+        told = 0
+        looking: asyncio.Task[None] | None = None
         async for batch in sensor.batches():
             self._mind_the_clock()
+            since_ns = self._heard_ns + self._offset_ns
             for event in batch:
                 self.feed(event)
+            self._heard_ns = batch[-1].boot_ns
             if (lost := sensor.lost()) > self._chain.lost:
                 self.feed(Lost(boot_ns=_boot_ns(), total=lost))
-                log.warning("the kernel dropped %d raw events so far", lost)
+            if self._chain.lost > told and (looking is None or looking.done()):
+                told = self._chain.lost
+                log.warning("the kernel dropped %d raw events so far; looking around", told)
+                looking = tasks.create_task(self._rounds.after_loss(since_ns), name="after a loss")
 
     async def _list(self) -> None:
-        if self._settings.existing:
-            for item in await asyncio.to_thread(scan, self.host):
-                if still_there(self.host, item):
-                    self.feed(item)
+        await self._rounds.begin(self._past, existing=self._settings.existing)
+        self._past = None
         self._listed = True
         self._look_around()
+
+    async def _audit(self) -> None:
+        await self.caught_up.wait()
+        while self._settings.audit_s:
+            await asyncio.sleep(self._settings.audit_s)
+            await self._rounds.audit()
 
     def _answered(self, serial: int, source: str, answer: Answer) -> None:
         self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))

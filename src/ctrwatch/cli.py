@@ -113,6 +113,20 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     "--no-existing", is_flag=True, help="Don't list the containers that are there already."
 )
 @click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Remember here what was announced: after a restart only what is new is announced as new.",
+)
+@click.option(
+    "--audit",
+    type=float,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often the host is compared with what was announced; 0 is never.",
+)
+@click.option(
     "--sensor",
     type=click.Choice(_SENSORS),
     default="auto",
@@ -127,6 +141,8 @@ def events(
     record: Path | None,
     raw: bool,
     no_existing: bool,
+    state: Path | None,
+    audit: float,
     sensor: SensorName,
     wait: float,
     sockets: Sequence[str],
@@ -149,6 +165,8 @@ def events(
         existing=not no_existing,
         raw=raw,
         record=record,
+        state=state,
+        audit_s=audit,
         sensor=sensor,
         sockets=_by_kind(sockets),
     )

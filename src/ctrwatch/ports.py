@@ -20,6 +20,10 @@ class Sensor(Protocol):
         """Records dropped since the sensor was attached."""
         ...
 
+    def idle(self) -> bool:
+        """Nothing waits to be read."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ctrwatch.core.changes import Born, Change, Entered, Look, Placed, Told
+from ctrwatch.core.changes import Born, Change, Entered, Gone, Look, Placed, Told
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.model import (
+    NOWHERE,
     CgroupKey,
     ContainerId,
     Identity,
@@ -771,6 +772,45 @@ def test_the_laws_hold_for_streams_that_no_kernel_would_send(
         kept.pop(bounded, None)
     assert kept == {}
     assert laws.count("Born") == laws.count("Gone")
+
+
+# --- whose birth or end was not heard -----------------------------------------------------
+
+
+def test_one_that_a_runtime_remembers_is_born_and_gone() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    found = Listed(
+        boot_ns=kernel.boot_ns,
+        container_id=ContainerId(CID),
+        paths=(),
+        identity=None,
+        leads=Leads(),
+        unheard=True,
+        source="docker",
+        runtime=Runtime.DOCKER,
+    )
+
+    first, last = lifecycle.listed(found)
+    assert isinstance(first, Born)
+    assert isinstance(last, Gone)
+    assert first.identity == Identity(ContainerId(CID), Runtime.DOCKER, is_root=True)
+    assert first.cgroup == NOWHERE
+    assert remembered(lifecycle) == {}
+
+
+def test_a_directory_that_is_not_there_any_more_ends_its_container() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    for event in kernel.birth(DOCKER, runc(CID)):
+        lifecycle.feed(event)
+    (living,) = lifecycle.living()
+    assert set(living.cgroups) == {kernel.key(DOCKER, h) for h in HYBRID}
+    assert lifecycle.knows(listed(kernel, DOCKER, [0]))
+
+    (last,) = lifecycle.vanished(living.cgroups[3], 5)
+    assert isinstance(last, Gone)
+    assert remembered(lifecycle) == {}
+    assert lifecycle.vanished(living.cgroups[3], 6) == []
+    assert not lifecycle.knows(listed(kernel, DOCKER, [0]))
 
 
 # --- LXC's and systemd-nspawn's -----------------------------------------------------------

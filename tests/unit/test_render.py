@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, strategies as st
 
 from ctrwatch.core import render
-from ctrwatch.event import Cgroup, ContainerEvent, Creator, Evidence, Image, Init
+from ctrwatch.event import (
+    Audit,
+    Cgroup,
+    ContainerEvent,
+    Creator,
+    Evidence,
+    HostEvent,
+    Image,
+    Init,
+    WatchGap,
+)
 from ctrwatch.model import (
     CgroupKey,
     ContainerId,
@@ -434,3 +444,44 @@ def test_a_cgroup_of_any_bytes_has_a_line() -> None:
     assert json.loads(line)["cgroup_path"] == "/caf\\xe9\x1b[2J\n"
     assert text is not None
     assert text.endswith("/caf\\xe9\\x1b[2J\\x0a\n")
+
+
+# --- of the watch itself --------------------------------------------------------------------
+
+GAP = WatchGap(
+    id="1f", time=TIME, host="node-1", reason="lost", since=TIME, until=TIME, lost=60_013
+)
+FOUND = Audit(
+    id="2f",
+    time=TIME,
+    host="node-1",
+    finding="missed",
+    runtime=Runtime.UNKNOWN,
+    container_id=ID,
+    container_name="web\x1b[31m",
+    cgroup_path="/docker/\u202e" + ID,
+    source="scan",
+)
+
+
+@pytest.mark.parametrize("event", [GAP, FOUND], ids=["gap", "audit"])
+def test_an_event_of_the_watch_fits_the_schema(event: HostEvent) -> None:
+    line = json.loads(render.host_json_line(event))
+
+    jsonschema.validate(line, SCHEMA)
+    assert list(line) == list(event.__struct_fields__)
+
+
+def test_a_gap_is_a_sentence() -> None:
+    assert render.host_text_line(GAP) == (
+        "19:46:12.460  gap       ! the kernel dropped 60013 raw events between"
+        " 2026-11-23T19:46:12.460Z and 2026-11-23T19:46:12.460Z\n"
+    )
+
+
+def test_a_finding_is_a_sentence_that_can_do_no_harm() -> None:
+    line = render.host_text_line(FOUND, colours=True)
+
+    assert "it was not announced" in line
+    assert line.count("\x1b") == 2
+    assert "\u202e" not in line

@@ -17,6 +17,7 @@ from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent
 from ctrwatch.model import (
     FINAL,
+    NOWHERE,
     Answer,
     CgroupKey,
     ContainerId,
@@ -216,7 +217,8 @@ def whole_and_explained(event: ContainerEvent) -> None:
         top, _, below = field.partition(".")
         value = getattr(event, top)
         value = getattr(value, below) if below else value
-        assert not value or field == "creator" or value is Runtime.UNKNOWN, (field, value)
+        whole = field in {"creator", "cgroup"}  # objects: what is in them is empty
+        assert not value or whole or value is Runtime.UNKNOWN, (field, value)
     open_fields = {
         field
         for field, reason in missing.items()
@@ -846,3 +848,56 @@ def test_the_laws_hold_in_any_order_of_changes_answers_and_alarms(data: st.DataO
     for serial, source in sorted(player.asks):
         player.answer(source, NotFound(), serial=serial)
     assert {serial for serial, _ in player.asks}.isdisjoint(ends)
+
+
+# --- of which the birth was not heard -------------------------------------------------------
+
+
+def unheard_birth(**changes: Any) -> Born:
+    birth = listed_birth()
+    assert birth.listed is not None
+    return msgspec.structs.replace(
+        birth, listed=msgspec.structs.replace(birth.listed, unheard=True, **changes)
+    )
+
+
+def test_a_birth_that_was_not_heard_is_announced_as_one() -> None:
+    player = Player()
+    player.change(unheard_birth())
+    player.answer("bundle", Found(SPEC))
+    (create,) = player.answer("docker.files", Found(RECORD))
+
+    assert create.event == "container_create"
+    assert create.evidence.missing["creator"] is Missing.UNHEARD
+    assert create.evidence.status == "complete"
+    assert create.evidence.after_ms is None
+
+
+def test_one_that_has_ended_unheard_is_told_with_its_end() -> None:
+    player = Player()
+    birth = unheard_birth(
+        paths=(), source="docker", runtime=Runtime.DOCKER, created_ns=7, leads=Leads()
+    )
+    player.change(msgspec.structs.replace(birth, cgroup=NOWHERE, path=""), gone(at_ms=0))
+    player.answer("docker.files", Found(RECORD))
+    create, remove = player.ring_all() or player.events
+
+    assert [create.event, remove.event] == ["container_create", "container_remove"]
+    assert create.ctime == 7
+    assert create.evidence.sources["ctime"] == "docker"
+    assert create.cgroup.id is None
+    assert create.evidence.missing["cgroup"] is Missing.UNHEARD
+    assert create.evidence.status == "partial"  # what it might do stood in its bundle
+
+
+def test_one_that_was_told_before_and_is_gone() -> None:
+    player = Player()
+    player.change(born())
+    (told,) = player.ring_all()
+    (effect,) = player.stories.ended(told, BORN_NS + 1000 * MS)
+
+    assert isinstance(effect, Tell)
+    assert effect.event.event == "container_remove"
+    assert effect.event.id == f"{told.id}-remove"
+    assert effect.event.container_id == told.container_id
+    assert effect.event.time > told.time

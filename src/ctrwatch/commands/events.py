@@ -11,19 +11,24 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
 from ctrwatch.commands.lines import chosen
 from ctrwatch.config import Settings
+from ctrwatch.core.story import Tell
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
 from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.outputs.state import State
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 
 __all__ = ("run",)
 
+_SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may begin, when idle
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
@@ -39,18 +44,23 @@ async def run(settings: Settings, format_: str | None, path: Path | None) -> int
     terminal = path is None and sys.stdout.isatty()
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
     sensor = open_sensor(host, settings)
+    state = State(settings.state) if settings.state is not None else None
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set))
-    watch = Watch(settings, host, sensor, _writer(render, output))
+    past = state.past if state is not None else None
+    watch = Watch(settings, host, sensor, _writer(render, output, state), past)
     _say(f"{_welcome(host, sensor.name)}")
 
     async with asyncio.TaskGroup() as tasks:
         progress = tasks.create_task(_say_when_listening(watch), name="progress")
         running = tasks.create_task(watch.run(), name="watch")
         waiting = tasks.create_task(ended.wait(), name="signals")
+        beat = tasks.create_task(_sign(state), name="state")
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, waiting, progress):
+        for task in (running, waiting, progress, beat):
             task.cancel()
     output.close()
+    if state is not None:
+        state.close()
     return _farewell(watch, output)
 
 
@@ -70,12 +80,25 @@ def _open(path: Path | None, on_failure: Callable[[], object]) -> LineOutput:
     return LineOutput(sys.stdout.fileno(), on_failure=on_failure)
 
 
-def _writer(render: Callable[[Heard], bytes | None], output: LineOutput) -> Callable[[Heard], None]:
+def _writer(
+    render: Callable[[Heard], bytes | None], output: LineOutput, state: State | None
+) -> Callable[[Heard], None]:
+    """What is told is remembered first, in the output's thread: a disk may be slow."""
+
     def write(heard: Heard) -> None:
-        if (line := render(heard)) is not None:
+        line = render(heard)
+        if state is not None and isinstance(heard, Tell):
+            output.write(line or b"", first=partial(state.note, heard.event))
+        elif line is not None:
             output.write(line)
 
     return write
+
+
+async def _sign(state: State | None) -> None:
+    while state is not None:
+        await asyncio.sleep(_SIGN_S)
+        state.sign()
 
 
 def _runtimes() -> list[str]:

@@ -171,9 +171,17 @@ class Chain:
     def lost(self) -> int:
         return self._stories.lost
 
-    def containers(self) -> list[tuple[Living, ContainerEvent | None]]:
-        """All that live, and what was told of each last; None: nothing yet."""
-        return [(one, self._stories.told(one.serial)) for one in self._lifecycle.living()]
+    def containers(self) -> list[Living]:
+        """All that live, oldest first."""
+        return self._lifecycle.living()
+
+    def knows(self, found: Listed) -> bool:
+        """Whether one of its directories is a living container's."""
+        return self._lifecycle.knows(found)
+
+    def last_told(self, serial: int) -> ContainerEvent | None:
+        """Of a living container; None: nothing yet."""
+        return self._stories.last_told(serial)
 
     def feed(self, item: Input) -> Sequence[Effect]:
         effects = self._feed(item)

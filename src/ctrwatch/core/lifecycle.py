@@ -131,7 +131,7 @@ class Lifecycle:
         cgroup, path = found.paths[0]
         identity = found.identity or self._free(found.container_id, path)
         key = _key(identity, path, found.uid) if found.identity else path
-        if key in self._living or any(place in self._by_cgroup for place, _ in found.paths):
+        if key in self._living or self.knows(found):
             return []
         identity = identity._replace(outer=self._around(path, identity))
         container = self._add(key, identity, path)
@@ -166,6 +166,10 @@ class Lifecycle:
             listed=found,
         )
         return [born, Gone(serial=born.serial, boot_ns=found.boot_ns)]
+
+    def knows(self, found: Listed) -> bool:
+        """Whether one of its directories is a living container's."""
+        return any(place in self._by_cgroup for place, _ in found.paths)
 
     def vanished(self, cgroup: CgroupKey, boot_ns: int) -> list[Change]:
         """The container that had that directory has none any more, and nobody said so."""

@@ -173,7 +173,7 @@ class Stories:
         self._lost_told = self.lost
         return [Tell(gone, None)]
 
-    def told(self, serial: int) -> ContainerEvent | None:
+    def last_told(self, serial: int) -> ContainerEvent | None:
         """What was told of it last; None: nothing yet, or it has ended."""
         story = self._shelf.look(serial)
         return story.told if story is not None else None
@@ -433,7 +433,7 @@ def _has_maker(story: Story) -> bool:
     """Somebody's processes can be asked: the creator's, the first task's parent's, a monitor's."""
     born = story.born
     if born.listed is not None:
-        return not born.listed.leads.bundle
+        return not born.listed.leads.bundle and story.cgroup != NOWHERE
     return born.call is not None or story.init is not None
 
 

@@ -33,7 +33,7 @@ class LineOutput:
     ) -> None:
         """*on_failure* is called, in the writer's thread, when nothing can be written any more."""
         self._fd, self._owned, self._on_failure = fd, owned, on_failure
-        self._lines: deque[bytes] = deque()
+        self._lines: deque[tuple[bytes, Callable[[], None] | None]] = deque()
         self._queued = 0
         self._changed = threading.Condition()
         self._ending = False
@@ -51,12 +51,13 @@ class LineOutput:
             raise InputError(f"{path}: {error.strerror}") from None
         return cls(fd, owned=True, on_failure=on_failure)
 
-    def write(self, line: bytes) -> None:
+    def write(self, line: bytes, *, first: Callable[[], None] | None = None) -> None:
+        """*first* is called in the writer's thread before the line is written, unless it is dropped."""
         with self._changed:
             if self.failure is not None or self._queued + len(line) > _BYTES:
                 self.dropped += 1
                 return
-            self._lines.append(line)
+            self._lines.append((line, first))
             self._queued += len(line)
             self._changed.notify()
 
@@ -78,8 +79,10 @@ class LineOutput:
                 self._changed.wait_for(lambda: self._lines or self._ending)
                 if not self._lines:
                     return
-                line = self._lines.popleft()
+                line, first = self._lines.popleft()
                 self._queued -= len(line)
+            if first is not None:
+                first()
             try:
                 self._write_whole(line)
             except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import select
 from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from typing import Final, Self
@@ -61,6 +62,11 @@ class EbpfSensor:
 
     def lost(self) -> int:
         return int.from_bytes(self._lost[:8], "little")
+
+    def idle(self) -> bool:
+        poller = select.poll()
+        poller.register(self._ring.fd, select.POLLIN)
+        return not poller.poll(0)
 
     async def batches(self) -> AsyncIterator[Sequence[RawEvent]]:
         loop, ready = asyncio.get_running_loop(), asyncio.Event()

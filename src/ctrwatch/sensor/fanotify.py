@@ -18,6 +18,7 @@ import ctypes as c
 import errno
 import logging
 import os
+import select
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -100,6 +101,11 @@ class FanotifySensor:
         Without memory for a notice the kernel says that there is an overflow, once.
         """
         return self._lost + (self._connector.overruns if self._connector else 0)
+
+    def idle(self) -> bool:
+        poller = select.poll()
+        poller.register(self._fd, select.POLLIN)
+        return self._drained and not poller.poll(0)
 
     async def batches(self) -> AsyncIterator[Sequence[RawEvent]]:
         loop, ready = asyncio.get_running_loop(), asyncio.Event()

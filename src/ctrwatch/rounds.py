@@ -1,0 +1,156 @@
+"""
+Looking at the host itself, where hearing is not enough.
+
+The sensor hears every birth, but for those that came before it, while ctrwatch was away (a
+`--state` knows since when), or while the kernel had to drop what it said. Then the cgroup tree
+is walked, and the runtimes are asked what they list; what was not heard becomes an input of the
+chain like any other. At a slow beat the same look audits the watch: what it finds that was not
+announced, or has gone unheard, is an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from ctrwatch.core.chain import Chain, Ended, Input, Vanished
+from ctrwatch.core.changes import Living
+from ctrwatch.core.report import Found, Gap
+from ctrwatch.event import ContainerEvent, Finding, GapReason
+from ctrwatch.model import ContainerId, Listed
+from ctrwatch.outputs.state import Past
+from ctrwatch.ports import Sensor
+from ctrwatch.sensor.host import Host, wall_offset_ns
+from ctrwatch.sensor.scan import scan, still_there
+
+__all__ = ("Rounds",)
+
+_QUIET_S: Final = 0.2  # without a loss: then the storm is over
+_STORM_S: Final = 5.0  # a longer one is looked through in pieces
+_DRAIN_S: Final = 2.0  # for the ring to be read: 8 MB take half a second
+_BEAT_S: Final = 0.01  # at which that is looked at: only in a round
+_PATH_CUT: Final = 1023  # bytes: a longer path may not be the whole one
+
+
+class Rounds:
+    """What it finds goes to *feed*. One round at a time."""
+
+    def __init__(
+        self, host: Host, sensor: Sensor | None, chain: Chain, feed: Callable[[Input], None]
+    ) -> None:
+        self._host, self._sensor, self._chain, self._feed = host, sensor, chain, feed
+        self._turn = asyncio.Lock()
+        self._lost = 0  # of which a gap was told
+
+    async def begin(self, past: Past | None, *, existing: bool) -> None:
+        """List what is there; with a *past* what is new, and what has gone since."""
+        async with self._turn:
+            if past is not None:
+                self._gap("restart", past.until_ns)
+            elif not existing:
+                return
+            gone = dict(past.living) if past is not None else {}
+            births = {place: birth for birth, event in gone.items() for place in _places(event)}
+            for item in await asyncio.to_thread(scan, self._host):
+                known = [births.get((*key, item.container_id)) for key, _ in item.paths]
+                birth = next(filter(None, known), None)
+                unheard = past is not None and birth is None
+                gone.pop(birth or "", None)
+                if (unheard or existing) and still_there(self._host, item):
+                    self._feed(msgspec.structs.replace(item, unheard=unheard))
+            for event in gone.values():
+                self._feed(Ended(boot_ns=_boot_ns(), event=event))
+
+    async def after_loss(self, since_ns: int) -> None:
+        """The kernel dropped raw events, the first of them after *since_ns* (wall clock)."""
+        async with self._turn:
+            await self._storm_is_over()
+            found, vanished = await self._look()
+            lost, self._lost = self._chain.lost - self._lost, self._chain.lost
+            if lost:
+                self._gap("lost", since_ns, lost)
+            self._feed_all(found, vanished)
+
+    async def audit(self) -> None:
+        """The cgroup tree against what was told."""
+        async with self._turn:
+            found, vanished = await self._look()
+            for item in found:
+                self._find("missed", item.container_id, item.paths[0][1])
+            for one in vanished:
+                self._find("end_missed", one.container_id, one.path)
+            self._feed_all(found, vanished)
+
+    def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
+        for item in found:
+            self._feed(msgspec.structs.replace(item, unheard=True))
+        for one in vanished:
+            self._feed(Vanished(boot_ns=_boot_ns(), cgroup=one.cgroups[0]))
+
+    def _gap(self, reason: GapReason, since_ns: int, lost: int | None = None) -> None:
+        now_ns = _boot_ns()
+        until_ns = now_ns + wall_offset_ns()
+        self._feed(
+            Gap(boot_ns=now_ns, reason=reason, since_ns=since_ns, until_ns=until_ns, lost=lost)
+        )
+
+    def _find(self, finding: Finding, container_id: ContainerId, path: str) -> None:
+        self._feed(
+            Found(
+                boot_ns=_boot_ns(),
+                finding=finding,
+                source="scan",
+                container_id=container_id,
+                path=path,
+            )
+        )
+
+    async def _look(self) -> tuple[list[Listed], list[Living]]:
+        """Who is there and was not heard of, and who was and is not any more."""
+        living = self._chain.containers()
+        listed = await asyncio.to_thread(scan, self._host)
+        away = await asyncio.to_thread(lambda: [one for one in living if self._is_gone(one)])
+        await self._drained()
+        found = [
+            item for item in listed if not self._chain.knows(item) and still_there(self._host, item)
+        ]
+        still = {one.serial for one in self._chain.containers()}
+        return found, [one for one in away if one.serial in still]
+
+    def _is_gone(self, one: Living) -> bool:
+        """None of its directories is there. Not where that can't be told."""
+        if len(os.fsencode(one.path)) >= _PATH_CUT:
+            return False
+        seen = [key for key in one.cgroups if key.hierarchy_id in self._host.hierarchies]
+        statuses = ((key, self._host.status(key, one.path)) for key in seen)
+        there = any(status and status.st_ino == key.cgroup_id for key, status in statuses)
+        return bool(seen) and not there
+
+    async def _storm_is_over(self) -> None:
+        until_s, lost = time.monotonic() + _STORM_S, -1
+        while self._sensor is not None and lost != self._sensor.lost():
+            lost = self._sensor.lost()
+            if time.monotonic() > until_s:
+                break
+            await asyncio.sleep(_QUIET_S)
+
+    async def _drained(self) -> None:
+        """What the sensor had to say of the time before has been fed."""
+        until_s = time.monotonic() + _DRAIN_S
+        while self._sensor is not None and not self._sensor.idle():
+            if time.monotonic() > until_s:
+                break
+            await asyncio.sleep(_BEAT_S)
+
+
+def _places(event: ContainerEvent) -> Iterator[tuple[int | None, int | None, str]]:
+    yield event.cgroup.hierarchy_id, event.cgroup.id, event.container_id
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
