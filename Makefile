@@ -38,9 +38,9 @@ test-vm: setup  ## go every way to make a container on a Debian 12 with systemd,
 	@scripts/setup.sh --vm
 	@$(BIN)/python -B -m tests.vm $(or $(ARGS),--keep)
 
-bench: setup  ## how early and how complete: 101 births of each kind
+bench: setup  ## loss, latency, cost, memory, start: docs/performance.md; ARGS="--quick", or ARGS="loss cost"
 	@scripts/setup.sh --test
-	$(SUDO) $(BIN)/python -B -m bench
+	$(SUDO) $(BIN)/python -B -m bench $(ARGS)
 
 support: setup  ## go every way to make a container on this host, and write docs/support.md
 	@scripts/setup.sh --test

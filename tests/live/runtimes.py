@@ -41,10 +41,12 @@ class Docker:
         stack.callback(self._remove_all)
         self.cli("load", "--quiet", "--input", str(image.archive))
 
+    def words(self, *arguments: str) -> list[str]:
+        """The command line of its client."""
+        return [self._client, "--host", f"unix://{self.socket}", *arguments]
+
     def cli(self, *arguments: str, environment: dict[str, str] | None = None) -> str:
-        return command(
-            self._client, "--host", f"unix://{self.socket}", *arguments, environment=environment
-        )
+        return command(*self.words(*arguments), environment=environment)
 
     def run(self, *program: str, image: str = IMAGE, options: Sequence[str] = ()) -> str:
         """Returns the id of the container, which has started."""
