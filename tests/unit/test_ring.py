@@ -1,0 +1,145 @@
+"""The ring's memory, laid out by hand as the kernel does, read by us."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from ctrwatch.sensor.ebpf import Density
+from ctrwatch.sensor.libbpf import BpfError, RingBuffer
+
+PAGE = mmap.PAGESIZE
+SIZE = PAGE  # of the records
+BUSY, DISCARDED = 1 << 31, 1 << 30
+
+
+class Kernel:
+    """The writing side: a page with the reader's position, one with ours, the records."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("ring")
+        os.truncate(self.fd, 2 * PAGE + SIZE)
+        self._memory = mmap.mmap(self.fd, 2 * PAGE + SIZE)
+        self._position = 0
+
+    @property
+    def read_to(self) -> int:
+        (position,) = struct.unpack_from("=Q", self._memory, 0)
+        return int(position)
+
+    def write(self, record: bytes, flag: int = 0) -> bool:
+        """False where there is no room for it: then it is lost."""
+        whole = struct.pack("=II", len(record) | flag, 0) + record
+        whole += bytes(-len(whole) % 8)
+        if self._position + len(whole) - self.read_to > SIZE:
+            return False
+        for offset, byte in enumerate(whole):
+            self._memory[2 * PAGE + (self._position + offset) % SIZE] = byte
+        self._head = 2 * PAGE + self._position % SIZE
+        self._position += len(whole)
+        struct.pack_into("=Q", self._memory, PAGE, self._position)
+        return True
+
+    def commit(self, length: int) -> None:
+        """The last record was busy."""
+        struct.pack_into("=I", self._memory, self._head, length)
+
+    def close(self) -> None:
+        self._memory.close()
+        os.close(self.fd)
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
+
+
+@pytest.fixture
+def ring(kernel: Kernel) -> Iterator[RingBuffer]:
+    ring = RingBuffer(kernel.fd, SIZE, batch=3)
+    yield ring
+    ring.close()
+
+
+def test_records_come_in_order_and_a_batch_at_a_time(kernel: Kernel, ring: RingBuffer) -> None:
+    for number in range(5):
+        kernel.write(b"record %d" % number)
+
+    assert ring.read() == [b"record 0", b"record 1", b"record 2"]
+    assert ring.read() == [b"record 3", b"record 4"]
+    assert ring.read() == []
+
+
+def test_a_record_that_is_being_written_is_waited_for(kernel: Kernel, ring: RingBuffer) -> None:
+    kernel.write(b"whole")
+    kernel.write(b"half", BUSY)
+
+    assert ring.read() == [b"whole"]
+    assert ring.read() == []
+    kernel.commit(4)
+    assert ring.read() == [b"half"]
+
+
+def test_a_record_that_was_given_up_is_passed_over(kernel: Kernel, ring: RingBuffer) -> None:
+    kernel.write(b"given up", DISCARDED)
+    kernel.write(b"kept")
+
+    assert ring.read() == [b"kept"]
+
+
+def test_what_was_read_has_room_again(kernel: Kernel, ring: RingBuffer) -> None:
+    half = bytes(SIZE // 2 - 8)
+    assert kernel.write(half)
+    assert kernel.write(half)
+    assert not kernel.write(b"")
+
+    ring.read()
+
+    assert kernel.write(half)
+
+
+@given(st.lists(st.binary(max_size=700), max_size=60))
+@settings(max_examples=60)
+def test_any_records_come_through_however_often_the_ring_goes_round(records: list[bytes]) -> None:
+    kernel = Kernel()
+    ring = RingBuffer(kernel.fd, SIZE, batch=3)
+    read: list[bytes] = []
+    for record in records:
+        while not kernel.write(record):
+            read += ring.read()
+    while batch := ring.read():
+        read += batch
+    ring.close()
+    kernel.close()
+
+    assert read == records
+
+
+def test_what_can_not_be_mapped_is_an_error_that_says_so() -> None:
+    with open("/dev/null", "rb") as null, pytest.raises(BpfError, match="map the ring buffer"):
+        RingBuffer(null.fileno(), SIZE, batch=3)
+
+
+# --- how densely they come ------------------------------------------------------------------
+
+
+def test_one_birth_is_answered_at_once() -> None:
+    density = Density()
+
+    assert not any(density.add(1, now_s=100 + number / 1000) for number in range(30))
+
+
+def test_in_a_storm_some_are_let_gather_and_after_it_not() -> None:
+    density = Density()
+    storm = [density.add(1, now_s=100 + number / 20_000) for number in range(400)]
+
+    assert not storm[0]
+    assert all(storm[200:])
+    assert not density.add(1, now_s=100.1)
