@@ -146,11 +146,21 @@ class BpfObject:
         """
         return sum(_missed(fd) for fd in self._programs)
 
-    def memory(self, name: str) -> memoryview:
-        """The memory of a global-data map (.bss), shared with the kernel. Read only."""
+    def memory(self, name: str) -> mmap.mmap:
+        """
+        The memory of a global-data map (.bss), shared with the kernel. Read only.
+
+        By the map's own descriptor: what libbpf hands out as its value is a copy until
+        libbpf 1.5, but for skeletons.
+        """
         size = c.c_size_t()
-        start = self._lib.bpf_map__initial_value(self._find(name), c.byref(size))
-        return memoryview((c.c_char * size.value).from_address(start)).cast("B").toreadonly()
+        found = self._find(name)
+        self._lib.bpf_map__initial_value(found, c.byref(size))
+        fd = int(self._lib.bpf_map__fd(found))
+        try:
+            return mmap.mmap(fd, size.value, prot=mmap.PROT_READ)
+        except OSError as error:
+            raise BpfError(error.errno or errno.EINVAL, f"map {name}", "") from None
 
     def _find(self, name: str) -> int:
         found = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
