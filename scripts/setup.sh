@@ -56,6 +56,7 @@ if [[ ${1-} == --test ]]; then
     need lxc            has lxc-start
     need systemd-container has systemd-nspawn
     need docker-registry has docker-registry
+    need strace         has strace
 fi
 if [[ ${1-} == --vm || ${1-} == --test ]]; then
     need qemu-system-x86         has qemu-system-x86_64

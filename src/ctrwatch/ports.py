@@ -13,6 +13,7 @@ class Sensor(Protocol):
 
     name: str
     without: str  # why it can't tell of first instructions; "": it does
+    capabilities: frozenset[str]  # that it needs after it was attached
 
     def batches(self) -> AsyncIterator[Sequence[RawEvent]]: ...
 

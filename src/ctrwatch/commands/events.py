@@ -24,6 +24,7 @@ from ctrwatch.core.story import Tell
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
 from ctrwatch.outputs.lines import LineOutput
 from ctrwatch.outputs.state import State
+from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 
 __all__ = ("run",)
@@ -45,6 +46,7 @@ async def run(settings: Settings, format_: str | None, path: Path | None) -> int
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
+    _shed(READING | sensor.capabilities)  # before the output's thread, and any other
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set))
     past = state.past if state is not None else None
     watch = Watch(settings, host, sensor, _writer(render, output, state), past)
@@ -62,6 +64,14 @@ async def run(settings: Settings, format_: str | None, path: Path | None) -> int
     if state is not None:
         state.close()
     return _farewell(watch, output)
+
+
+def _shed(but: frozenset[str]) -> None:
+    """Give up what reading does not take. A watch with too many privileges is better than none."""
+    try:
+        keep(but)
+    except OSError as error:
+        _say(f"privileges that are not needed can't be given up: {error.strerror}")
 
 
 def _hurry() -> None:

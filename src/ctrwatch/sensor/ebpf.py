@@ -59,6 +59,7 @@ class EbpfSensor:
 
     name = "ebpf"
     without = ""
+    capabilities: frozenset[str] = frozenset()  # what it holds open was allowed once
 
     def __init__(self, host: Host) -> None:
         self._host = host

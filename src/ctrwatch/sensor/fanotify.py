@@ -83,8 +83,10 @@ class FanotifySensor:
             self._hierarchies[os.statvfs(hierarchy.mount).f_fsid] = hierarchy_id
         self._connector: Connector | None = None
         self.without = ""
+        self.capabilities: frozenset[str] = frozenset()
         try:
             self._connector = Connector()
+            self.capabilities |= {"CAP_NET_ADMIN"}  # for each time that it is to listen
         except HostError as error:
             self.without = str(error)
 
