@@ -38,6 +38,7 @@ from ctrwatch.core.chain import (
 )
 from ctrwatch.core.changes import Look
 from ctrwatch.core.story import Alarm, Ask, Tell
+from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
 from ctrwatch.event import ContainerEvent
@@ -103,6 +104,7 @@ class Watch:
         )
         self._chain = Chain(header)
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
+        self._at_work: tuple[Enricher, Evidence] | None = None
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
@@ -120,6 +122,7 @@ class Watch:
 
         evidence = Evidence(self.host.directory, self._settings.sockets, back)
         enricher = Enricher(evidence.sources, self._answered)
+        self._at_work = enricher, evidence
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._ask = lambda ask: tasks.create_task(
@@ -135,6 +138,7 @@ class Watch:
                 finally:
                     self._ask = lambda _: None  # nobody is asked any more
         finally:
+            self._at_work = None
             self.feed(Ending(boot_ns=_boot_ns()))
             if self._sensor is not None:
                 self._sensor.close()
@@ -151,6 +155,24 @@ class Watch:
             partial=told["partial"],
             unverified=told["unverified"],
             lost=self._chain.lost,
+        )
+
+    @property
+    def vitals(self) -> Vitals:
+        """How it is now, for who asks: nothing is kept for it but what counts itself."""
+        enricher, evidence = self._at_work or (None, None)
+        return Vitals(
+            attached=self._at_work is not None and self._sensor is not None,
+            listed=self._listed,
+            living=self._chain.living,
+            untold=self._chain.untold,
+            losses={
+                "kernel": self._chain.lost,
+                "unreadable": self._sensor.unreadable if self._sensor is not None else 0,
+                "journal": self._journal.dropped if self._journal is not None else 0,
+            },
+            asked=enricher.asked if enricher is not None else {},
+            daemons=evidence.states() if evidence is not None else {},
         )
 
     # --- inputs -----------------------------------------------------------------------

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from weakref import WeakValueDictionary
 
 from ctrwatch.core.story import Ask
+from ctrwatch.core.tally import Asked
 from ctrwatch.model import Answer, Unavailable
 from ctrwatch.ports import Source
 
@@ -33,7 +34,11 @@ _QUIET_S: Final = 60.0  # between two words in the log about one source
 
 
 class Enricher:
-    """Puts questions; answers come back through *reply*, always exactly one for each."""
+    """
+    Puts questions; answers come back through *reply*, always exactly one for each.
+
+    `asked` counts them by source.
+    """
 
     def __init__(
         self,
@@ -41,6 +46,7 @@ class Enricher:
         reply: Callable[[int, str, Answer], None],
     ) -> None:
         self._sources, self._reply = sources, reply
+        self.asked: Final[Mapping[str, Asked]] = {name: Asked() for name in sources}
         self._free: WeakValueDictionary[tuple[str, int], asyncio.Semaphore] = WeakValueDictionary()
         self._quiet_until: dict[str, float] = {}  # source: loop time
         self._backs: dict[str, asyncio.Event] = {}  # of sources that somebody pauses for
@@ -50,8 +56,13 @@ class Enricher:
             await self._pause(ask)
         source = self._sources[ask.source]
         turn = ask.source, ask.subject.uid
-        async with self._free.setdefault(turn, asyncio.Semaphore(_AT_ONCE)):
-            answer = await self._answer(source, ask)
+        asked = self.asked[ask.source]
+        asked.waiting += 1
+        try:
+            async with self._free.setdefault(turn, asyncio.Semaphore(_AT_ONCE)):
+                answer = await self._timed(asked, self._answer(source, ask))
+        finally:
+            asked.waiting -= 1
         self._note(ask.source, answer)
         self._reply(ask.serial, ask.source, answer)
 
@@ -65,6 +76,13 @@ class Enricher:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ask.pause_ns / 1e9):
                 await back.wait()
+
+    async def _timed(self, asked: Asked, answering: Awaitable[Answer]) -> Answer:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        answer = await answering
+        asked.answered(answer, loop.time() - began_s)
+        return answer
 
     async def _answer(self, source: Source, ask: Ask) -> Answer:
         try:

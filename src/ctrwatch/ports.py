@@ -14,6 +14,7 @@ class Sensor(Protocol):
     name: str
     without: str  # why it can't tell of first instructions; "": it does
     capabilities: frozenset[str]  # that it needs after it was attached
+    unreadable: int  # records of another shape than this build's
 
     def batches(self) -> AsyncIterator[Sequence[RawEvent]]: ...
 

@@ -94,6 +94,33 @@ async def test_a_daemon_that_is_away_is_asked_no_more_until_it_greets(
     assert end == f"docker: {HERE} answers again"
 
 
+async def test_how_it_stands_with_each_is_known_without_asking() -> None:
+    world = World()
+    daemons = Daemons("docker", world.greet, world.is_back)
+    assert daemons.states([]) == {}
+    assert daemons.states([HERE, THERE]) == {"answering": 2}  # as far as is known
+
+    world.daemons = {HERE: Unanswered("connection refused", away=True), THERE: KNOWN}
+    await daemons.ask([HERE, THERE], world.question)
+    assert daemons.states([HERE, THERE]) == {"away": 1, "answering": 1}
+    assert daemons.states([THERE]) == {"away": 1, "answering": 1}  # its socket has gone with it
+
+    world.daemons[THERE] = Unanswered("it answered 500")
+    await daemons.ask([THERE], world.question)
+    assert daemons.states([HERE, THERE]) == {"away": 1, "unreadable": 1}
+
+    world.daemons = {HERE: KNOWN, THERE: KNOWN}
+    await daemons.ask([THERE], world.question)
+    await world.back.wait()
+    daemons.appeared(HERE)
+    while HERE not in world.greetings:  # noqa: ASYNC110 - a turn of the loop each
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert daemons.states([HERE, THERE]) == {"answering": 2}
+    assert daemons.states([]) == {}
+    await daemons.close()
+
+
 async def test_questions_under_way_share_one_loss(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.daemons[HERE] = None

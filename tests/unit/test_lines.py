@@ -109,6 +109,29 @@ def test_what_did_not_fit_is_counted_and_what_fits_later_comes(
     output.close()
 
 
+def test_what_waits_is_told_and_whether_there_was_room(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "_BYTES", 1000)
+    output = LineOutput(pipe.writer)
+    assert (output.waiting, output.full) == ((0, 0), False)
+    output.write(b"x" * pipe.size)
+    assert output.full  # larger than all the room
+    monkeypatch.setattr(lines, "_BYTES", 1 << 20)
+    output.write(b"x" * (pipe.size + 1))  # its last byte waits in write(2)
+    pipe.until_full()
+    monkeypatch.setattr(lines, "_BYTES", 1000)
+
+    output.write(b"y" * 600)
+    assert (output.waiting, output.full) == ((1, 600), False)
+    output.write(b"y" * 600)
+    assert (output.waiting, output.full) == ((1, 600), True)
+
+    assert os.read(pipe.reader, 2 * pipe.size)
+    output.close()
+    assert output.waiting == (0, 0)
+
+
 def test_a_closed_pipe_is_told_once_and_the_rest_is_counted(pipe: Pipe) -> None:
     failed = threading.Event()
     failures: list[None] = []

@@ -7,9 +7,11 @@ and its turn in core/steps.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from ctrwatch.core.tally import State
 from ctrwatch.evidence.asking import Daemons
 from ctrwatch.evidence.bundle import Bundle
 from ctrwatch.evidence.containerd import Containerd
@@ -84,6 +86,13 @@ class Evidence:
         None: it has ended.
         """
         return await self._creator.caller(task, uid)
+
+    def states(self) -> dict[str, Counter[State]]:
+        """Of each source that asks daemons, how many of them are in which state."""
+        return {
+            kind: daemons.states(self._sockets.present(kind))
+            for kind, daemons in self._daemons.items()
+        }
 
     async def close(self) -> None:
         if self._lookout is not None:

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Final
 
+from ctrwatch.core.tally import State
 from ctrwatch.core.text import clean
 from ctrwatch.model import Answer, Found, NotFound, Unavailable
 
@@ -94,6 +96,21 @@ class Daemons:
         if daemon.task is not None:
             daemon.task.cancel()
         daemon.task = asyncio.create_task(self._await(socket, daemon, 0.0), name=self._name)
+
+    def states(self, present: Iterable[str]) -> Counter[State]:
+        """
+        How many daemons are in which state: those at the sockets that are *present*, and those
+        whose socket is gone and that are still tried. One that was never asked answers.
+        """
+        tried = (at for at, daemon in self._daemons.items() if daemon.why and daemon.task)
+        states: Counter[State] = Counter()
+        for socket in {*present, *tried}:
+            daemon = self._daemons.get(socket)
+            if daemon is None or not daemon.why:
+                states["answering"] += 1
+            else:
+                states["away" if daemon.away else "unreadable"] += 1
+        return states
 
     async def close(self) -> None:
         tasks = [daemon.task for daemon in self._daemons.values() if daemon.task is not None]

@@ -38,6 +38,7 @@ class LineOutput:
         self._changed = threading.Condition()
         self._ending = False
         self.dropped = 0
+        self.full = False  # the last line found no room: nobody reads
         self.failure: OSError | None = None  # it can't be written to any more
         self._thread = threading.Thread(target=self._work, name="output", daemon=True)
         self._thread.start()
@@ -56,10 +57,18 @@ class LineOutput:
         with self._changed:
             if self.failure is not None or self._queued + len(line) > _BYTES:
                 self.dropped += 1
+                self.full = True
                 return
+            self.full = False
             self._lines.append((line, first))
             self._queued += len(line)
             self._changed.notify()
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Lines that wait for the reader, and their bytes."""
+        with self._changed:
+            return len(self._lines), self._queued
 
     def close(self) -> None:
         """Write what is queued, as far as the reader takes it within five seconds."""

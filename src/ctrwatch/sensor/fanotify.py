@@ -71,6 +71,7 @@ class FanotifySensor:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._lost = 0
+        self.unreadable = 0  # they count among the lost
         self._paths: OrderedDict[CgroupKey, str] = OrderedDict()
         self._unseen: OrderedDict[tuple[int, str], RawEvent] = OrderedDict()  # hierarchy, path
         self._drained = True  # the last read left nothing

@@ -41,6 +41,7 @@ class JournalWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
+        self.dropped = 0  # inputs that could not be written
         try:
             # Command lines and labels are in it: not for everybody.
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -51,10 +52,12 @@ class JournalWriter:
 
     def write(self, item: Header | Input) -> None:
         if self._file.closed:
+            self.dropped += 1
             return
         try:
             self._file.write(_encode(item) + b"\n")
         except OSError as error:
+            self.dropped += 1
             log.error("%s: %s; the recording ends here", self._path, error.strerror)  # noqa: TRY400
             self.close()
 
