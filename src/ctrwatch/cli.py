@@ -8,6 +8,7 @@ used; 3 this host can't run the sensor.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -20,6 +21,7 @@ import click
 from ctrwatch.errors import CtrwatchError
 
 if TYPE_CHECKING:
+    from ctrwatch.commands.exposed import Exposed
     from ctrwatch.config import SensorName
 
 __all__ = ("main",)
@@ -133,6 +135,11 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     show_default=True,
     help="How to hear of cgroups.",
 )
+@click.option(
+    "--metrics",
+    metavar="ADDRESS",
+    help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
+)
 @_watch_options
 def events(
     *,
@@ -144,6 +151,7 @@ def events(
     state: Path | None,
     audit: float,
     sensor: SensorName,
+    metrics: str | None,
     wait: float,
     sockets: Sequence[str],
 ) -> None:
@@ -170,7 +178,8 @@ def events(
         sensor=sensor,
         sockets=_by_kind(sockets),
     )
-    sys.exit(asyncio.run(run(settings, format_, output)))
+    with _exposed(metrics) as exposed:
+        sys.exit(asyncio.run(run(settings, format_, output, exposed)))
 
 
 @main.command(
@@ -270,6 +279,14 @@ def schema() -> None:
     from ctrwatch.core.render import schema as of_event
 
     click.echo(json.dumps(of_event(), indent=2))
+
+
+def _exposed(metrics: str | None) -> contextlib.AbstractContextManager[Exposed | None]:
+    if metrics is None:
+        return contextlib.nullcontext()
+    from ctrwatch.commands.exposed import Exposed
+
+    return Exposed(metrics)
 
 
 def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:

@@ -28,6 +28,7 @@ HEAVY = (
     "h11",
     "h2",
     "json",
+    "prometheus_client",
     "socket",
     "sqlite3",
 )

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -27,13 +27,18 @@ from ctrwatch.outputs.state import State
 from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 
+if TYPE_CHECKING:
+    from ctrwatch.commands.exposed import Exposed
+
 __all__ = ("run",)
 
 _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may begin, when idle
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(settings: Settings, format_: str | None, path: Path | None) -> int:
+async def run(
+    settings: Settings, format_: str | None, path: Path | None, exposed: Exposed | None
+) -> int:
     """Watch until a signal; return the exit code."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -49,16 +54,22 @@ async def run(settings: Settings, format_: str | None, path: Path | None) -> int
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set))
     past = state.past if state is not None else None
-    watch = Watch(settings, host, sensor, _writer(render, output, state), past)
+    listener = _writer(render, output, state)
+    listener = exposed.counting(listener) if exposed else listener
+    watch = Watch(settings, host, sensor, listener, past)
     _say(f"{_welcome(host, sensor.name)}")
 
     async with asyncio.TaskGroup() as tasks:
         progress = tasks.create_task(_say_when_listening(watch), name="progress")
         running = tasks.create_task(watch.run(), name="watch")
         waiting = tasks.create_task(ended.wait(), name="signals")
-        beat = tasks.create_task(_sign(state), name="state")
+        others = [progress, tasks.create_task(_sign(state), name="state")]
+        if exposed is not None:
+            _say(f"metrics at {exposed.where}")
+            shown = exposed.serve(watch, output, sensor.name)
+            others.append(tasks.create_task(shown, name="metrics"))
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, waiting, progress, beat):
+        for task in (running, waiting, *others):
             task.cancel()
     output.close()
     if state is not None:

@@ -1,0 +1,137 @@
+"""
+docs/metrics.md, from the table that the metrics are made of: `python -m scripts.gen_metrics_md`.
+
+The alerts come from packaging/prometheus-alerts.yml.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ctrwatch.outputs import endpoint
+from ctrwatch.outputs.metrics import LABELS, METRICS
+
+ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = ROOT / "docs/metrics.md"
+ALERTS: Final = ROOT / "packaging/prometheus-alerts.yml"
+
+PROMISES: Final = {
+    "1": "every container, exactly once",
+    "2": "complete, in time",
+    "3": "never silent",
+    "4": "cheap",
+}
+
+# What no table says.
+LABELS_MEAN: Final = {
+    "cause": "`kernel`: the ring was full, as `lost_before` says; `unreadable`: a record of another shape;"
+    " `output`: its reader was too slow, or it failed; `journal`: `--record` could not be written",
+    "event": "the container event's name",
+    "in_time": "the birth had been told, complete, by the time of its first instruction",
+    "outcome": "three answers: it knows the container, it does not, it could not be asked",
+    "reason": "why a field is empty: [events.md](events.md#why-a-field-is-empty)",
+    "runtime": "who manages the container",
+    "sensor": "how it hears of cgroups",
+    "source": "who is asked: [design.md](design.md#evidence); `init`: `/proc`, for the first process",
+    "state": "of a daemon; `unreadable`: it answers, but nothing that can be read; `away`: it hangs,"
+    " refuses, or its socket is gone",
+    "status": "of the event's `evidence`",
+}
+
+TOP: Final = f"""\
+# Metrics and health
+
+Off, unless asked for:
+
+```console
+$ sudo ctrwatch events --metrics 127.0.0.1:9470
+$ sudo ctrwatch events --metrics unix:/run/ctrwatch/metrics.sock
+```
+
+A line on standard error says where it really listens: port 0 is any that is free. What a killed ctrwatch
+left at the path of a unix socket is replaced; anything else that lies there stays, and ctrwatch ends with
+exit code 2, as it does where a port is in use. The socket is for its owner and group.
+
+```console
+$ curl 127.0.0.1:9470/metrics
+$ curl --unix-socket /run/ctrwatch/metrics.sock localhost/healthz
+{{"healthy":true}}
+```
+
+- `GET /metrics` is Prometheus' text format, some 300 series. Their number is fixed: a label's value comes
+  from a closed set, never from a container. So there is no name, id, image, path or socket in them. Each
+  series is there from the start, at 0.
+- `GET /healthz` is 200 when the kernel is listened to, the containers that were there are listed, and the
+  output takes lines; else 503, and `why` says in a sentence what is wrong.
+
+There is neither TLS nor a password: whoever reaches the address may read. Give `127.0.0.1`, or the unix
+socket, unless the network is trusted. Who asks can't hold up the events: {endpoint.AT_ONCE} connections at a time
+(one more puts the oldest out), {endpoint.A_SECOND} a second (who comes after waits), {endpoint.DEADLINE_S:.0f} s for each, a request of at most
+{endpoint.REQUEST_BYTES // 1024} KB, one for each connection. What it costs stands in [limits.md](limits.md#cost).
+"""
+
+HEADINGS: Final = (
+    ("## What there is", "| name | type | labels | meaning | when it moves |", "|---|---|---|---|---|"),
+    ("## Labels", "| label | values | meaning |", "|---|---|---|"),
+    ("## Alerts", "| promise | alert | when | what to do |", "|---|---|---|---|"),
+)  # fmt: skip
+
+
+def alerts() -> Iterator[dict[str, Any]]:
+    """The rules of the alert file."""
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        yield from group["rules"]
+
+
+def page() -> str:
+    tables = (_metrics(), _labels(), _alerts())
+    lines = [TOP.rstrip()]
+    for (title, *head), table in zip(HEADINGS, tables, strict=True):
+        lines += ["", title, "", *head, *table]
+        if title == "## What there is":
+            lines += ["", *_process()]
+        if title == "## Alerts":
+            lines += ["", *_about_alerts()]
+    return "\n".join(lines) + "\n"
+
+
+def _metrics() -> Iterator[str]:
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "–"
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.means} | {metric.moves} |"
+
+
+def _process() -> Iterator[str]:
+    yield "A histogram is three: its name with `_bucket` (and the label `le`, seconds), `_sum` and `_count`. The"
+    yield "usual ones of the process come with them: `process_resident_memory_bytes`, `process_cpu_seconds_total`,"
+    yield "`process_start_time_seconds`, `process_open_fds`, `process_max_fds`, `process_virtual_memory_bytes`."
+
+
+def _labels() -> Iterator[str]:
+    if unknown := set(LABELS) ^ set(LABELS_MEAN):
+        raise KeyError(*unknown)
+    for label, values in LABELS.items():
+        yield f"| `{label}` | {', '.join(f'`{each}`' for each in values)} | {LABELS_MEAN[label]} |"
+    yield "| `version` | ctrwatch's own | one value in the life of a process |"
+
+
+def _alerts() -> Iterator[str]:
+    for rule in alerts():
+        promise = rule["labels"]["promise"]
+        when = " ".join(rule["expr"].split()).replace("|", "\\|")
+        lasting = f", for {rule['for']}" if "for" in rule else ""
+        yield (
+            f"| {promise}. {PROMISES[promise]} | {rule['alert']} | `{when}`{lasting}"
+            f" | {rule['annotations']['description']} |"
+        )
+
+
+def _about_alerts() -> Iterator[str]:
+    yield "[packaging/prometheus-alerts.yml](../packaging/prometheus-alerts.yml) has them as Prometheus reads them,"
+    yield 'for a scrape job that is called "ctrwatch". Prometheus itself scrapes no unix socket: give it a port.'
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

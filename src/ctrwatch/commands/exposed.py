@@ -1,0 +1,63 @@
+"""`ctrwatch events --metrics`: what is counted, and the endpoint that shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from ctrwatch.app import Heard, Watch
+from ctrwatch.core.story import Tell
+from ctrwatch.core.tally import Told
+from ctrwatch.outputs.endpoint import Endpoint
+from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.outputs.listening import Listening
+from ctrwatch.outputs.metrics import Exposition
+
+__all__ = ("Exposed",)
+
+
+class Exposed:
+    """
+    `with Exposed("127.0.0.1:9470") as exposed: …` listens there, and answers while `serve` runs.
+
+    Raises InputError where it can't listen.
+    """
+
+    def __init__(self, given: str) -> None:
+        self._listening = Listening(given)
+        self._told = Told()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._listening.close()
+
+    @property
+    def where(self) -> str:
+        """The address that it really has, as a browser or curl takes it."""
+        where = self._listening.where
+        return where if where.startswith("unix:") else f"http://{where}/metrics"
+
+    def counting(self, listener: Callable[[Heard], None]) -> Callable[[Heard], None]:
+        """The same *listener*; what it has heard is counted after."""
+
+        def listen(heard: Heard) -> None:
+            listener(heard)
+            if isinstance(heard, Tell):
+                self._told.add(heard.event, time.time_ns())
+
+        return listen
+
+    async def serve(self, watch: Watch, output: LineOutput, sensor: str) -> None:
+        """Answer until cancelled."""
+        shown = Exposition(lambda: watch.vitals, self._told, output, sensor)
+        routes = {"/metrics": shown.metrics, "/healthz": shown.health}
+        await Endpoint(self._listening.socket, routes).serve()
