@@ -52,7 +52,8 @@ $ sudo ctrwatch events --metrics unix:/run/ctrwatch/metrics.sock
 
 A line on standard error says where it really listens: port 0 is any that is free. What a killed ctrwatch
 left at the path of a unix socket is replaced; anything else that lies there stays, and ctrwatch ends with
-exit code 2, as it does where a port is in use. The socket is for its owner and group.
+exit code 2, as it does where a port is in use. The socket is for its owner and group; its directory must
+be there (systemd: `RuntimeDirectory=ctrwatch`).
 
 ```console
 $ curl 127.0.0.1:9470/metrics

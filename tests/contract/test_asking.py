@@ -117,6 +117,9 @@ async def test_how_it_stands_with_each_is_known_without_asking() -> None:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert daemons.states([HERE, THERE]) == {"answering": 2}
+
+    world.daemons[THERE] = None
+    daemons.appeared(THERE)  # and has gone again while it is greeted
     assert daemons.states([]) == {}
     await daemons.close()
 

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import h11
 import pytest
+from hypothesis import given, strategies as st
 
 from ctrwatch.outputs import endpoint, listening
 from ctrwatch.outputs.endpoint import Endpoint, Reply
@@ -124,6 +126,60 @@ async def test_a_request_has_its_status(request_: bytes, status: int) -> None:
         assert (await made.says(SCRAPE))[1] == b"up 1\n"
 
 
+PIECES = (
+    b"GET", b"HEAD", b"CONNECT", b"POST", b" ", b"/metrics", b"*", b"?", b"HTTP/1.1", b"HTTP/1.0",
+    b"\r\n", b"\n", b"\r\n\r\n", b":", b"Host: x\r\n", b"Content-Length: 5\r\n", b"Expect: 100-continue\r\n",
+    b"Transfer-Encoding: chunked\r\n", b"Connection: upgrade\r\nUpgrade: h2c\r\n", b"\0", b"\xff", SCRAPE,
+    b"a" * 9000,
+)  # fmt: skip
+
+
+class Sent:
+    """The writing side of a connection whose other side reads all."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.ended = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.ended
+        self.data += data
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    async def drain(self) -> None: ...
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=12).map(b"".join))
+def test_any_bytes_give_one_answer_or_none(request_: bytes) -> None:
+    async def converse() -> Sent:
+        reader, sent = asyncio.StreamReader(), Sent()
+        reader.feed_data(request_)
+        reader.feed_eof()
+        made = Endpoint(unused, {"/metrics": lambda: Reply(200, b"up 1\n")})
+        await made._converse(reader, sent)  # type: ignore[arg-type]
+        return sent
+
+    with sockets.socket() as unused:
+        sent = asyncio.run(converse())
+    if not sent.data:
+        assert request_.strip(b"\r\n") == b""
+        return
+    assert sent.ended
+    client = h11.Connection(h11.CLIENT)
+    head = request_.startswith(b"HEAD ")
+    client.send(h11.Request(method="HEAD" if head else "GET", target="/", headers=[("Host", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(sent.data)
+    client.receive_data(b"")
+    response = client.next_event()
+    assert isinstance(response, h11.Response)
+    assert response.status_code in {200, 400, 404, 405, 431, 501}
+    if response.status_code == 200:
+        assert request_.lstrip(b"\r\n").startswith(b"GET ")
+
+
 async def test_a_post_is_told_what_is_allowed() -> None:
     async with served() as made:
         reader, writer = await made.connect()
@@ -178,7 +234,8 @@ async def test_who_does_not_read_is_put_out_at_the_deadline(
         client.close()
 
 
-async def test_who_sends_without_end_is_cut_off() -> None:
+async def test_who_sends_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "DEADLINE_S", 10 * PATIENCE_S)  # by the bytes, not by the time
     async with served() as made:
         _, writer = await made.connect()
         writer.write(SCRAPE)

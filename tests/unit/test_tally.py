@@ -112,6 +112,20 @@ def test_in_time_is_complete_before_the_first_instruction(
     assert counts.starts == {in_time: 1}
 
 
+def test_one_that_is_complete_only_after_its_start_is_late_and_counts_once() -> None:
+    counts = told(
+        (event("container_create", status="partial"), 14),
+        (event("container_start", after_ms=27, status="partial"), 28),
+        (event("container_update"), 600),
+        (event("container_update"), 700),
+    )
+
+    assert counts.starts == {False: 1}
+    assert counts.complete_s.at_most()[-1] == 1
+    assert counts.complete_s.sum_s == pytest.approx(0.6)
+    assert not counts._undecided
+
+
 def test_a_start_of_one_that_was_there_before_is_neither() -> None:
     counts = told(
         (event("existing_container"), 1), (event("container_start", after_ms=5), 6)

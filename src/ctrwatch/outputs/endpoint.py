@@ -9,7 +9,6 @@ bounded, an answer is made at once or not at all, and each connection is for one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -92,16 +91,17 @@ class Endpoint:
     async def _serve(self, connection: socket.socket) -> None:
         try:
             reader, writer = await asyncio.open_connection(sock=connection, limit=_CHUNK)
-        except BaseException:
-            connection.close()
-            raise
-        try:
-            # A peer that is slow, or breaks off, is its own matter.
-            with contextlib.suppress(OSError):
+            try:
                 async with asyncio.timeout(DEADLINE_S):
                     await self._converse(reader, writer)
+            finally:
+                writer.transport.abort()
+        except OSError as error:  # a peer that is slow, or breaks off, is its own matter
+            log.info("metrics: a connection ended early: %s", str(error) or "too slow")
+        except Exception:  # a fault in what is only looked at must not end the watch
+            log.exception("metrics: a connection failed; please report this")
         finally:
-            writer.transport.abort()
+            connection.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http, event = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES), None
