@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -55,6 +57,27 @@ def test_what_is_typed_wins_over_the_configuration() -> None:
     assert facts.process is not None
     assert (facts.process.args, facts.process.cwd) == (("sh",), "/srv")
     assert security(facts).host_network is None  # whose it is, is not known
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("lxc.init.cwd = " + " " * 200_000 + "x", id="before"),
+        pytest.param("lxc.init.cwd = x" + " \u2003\t" * 80_000 + "y", id="within"),
+        pytest.param("lxc.init.cwd" + " " * 200_000, id="no-value"),
+        pytest.param(" " * 200_000 + "lxc", id="no-key"),
+    ],
+)
+def test_a_quarter_megabyte_of_blanks_takes_no_time(line: str) -> None:
+    before_s = time.thread_time()
+    list(settings(line))
+
+    assert time.thread_time() - before_s < 0.5  # it was minutes
+
+
+@pytest.mark.parametrize("uid", ["9" * 5000, "²", "-1", "x"])
+def test_a_user_that_is_no_number_is_root(uid: str) -> None:
+    assert security(said(f"lxc.init.uid = {uid}")).user == "0:0"
 
 
 def test_a_namespace_is_its_own_unless_it_is_said() -> None:

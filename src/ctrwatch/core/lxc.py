@@ -41,7 +41,8 @@ _LXC: Final = grammar(
     """,
     switches="daemon d foreground F close-all-fds C quiet q version usage",
 )
-_LINE: Final = re.compile(r"\s*(lxc\.[\w.]+)\s*=\s*(.*?)\s*")
+_LINE: Final = re.compile(r"(lxc\.[\w.]+)\s*=\s*(.*)")  # of a stripped line: linear in its length
+_UID: Final = re.compile(r"[0-9]{1,10}")  # 32 bits
 _NAMESPACES: Final = {"net": "network", "pid": "pid", "ipc": "ipc"}  # LXC's name: the spec's
 _ANOTHERS: Final = "/another's"  # the path of a namespace that may or may not be the host's
 _DEFAULT_INIT: Final = "/sbin/init"
@@ -134,7 +135,7 @@ def settings(text: str) -> Iterator[Setting]:
     [Setting(key='lxc.uts.name', value='web')]
     """
     for line in text.splitlines():
-        if (match := _LINE.fullmatch(line)) is None:
+        if (match := _LINE.fullmatch(line.strip())) is None:
             continue
         value = match[2]
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
@@ -213,7 +214,7 @@ def _split(command: str) -> tuple[str, ...]:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0
+    return int(text) if _UID.fullmatch(text) else 0
 
 
 def _capabilities(values: _Values) -> list[str]:
