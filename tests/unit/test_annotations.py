@@ -288,3 +288,18 @@ def test_any_annotations_are_facts(
     msgspec.json.encode(said)
     assert said.leads.bundle == bundle
     assert said.name is None or "container_name" not in said.absent
+
+
+@pytest.mark.parametrize(
+    ("bundle", "container_id"),
+    [
+        pytest.param("/x/io.containerd.runtime.v2.task/d\udce9/caf\udce9", "web", id="a-task"),
+        pytest.param("/srv/web", "caf\udce9", id="a-state-directory"),
+    ],
+)
+def test_a_directory_that_is_no_utf8_names_what_can_be_written(
+    bundle: str, container_id: str
+) -> None:
+    facts = who({}, bundle, "runc", container_id)
+
+    assert facts.name == "caf\\xe9"

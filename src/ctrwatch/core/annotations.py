@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from ctrwatch.core.reference import is_image_id, normalise, parse, repository_digest
+from ctrwatch.core.text import jsonable
 from ctrwatch.model import Facts, Leads, Missing, Runtime
 
 __all__ = ("from_labels", "who")
@@ -255,7 +256,12 @@ def _bounded(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def _text(text: str | None) -> str | None:
-    """Return a name in its bounds; None for "" too, which is how runtimes write "none"."""
+    """
+    Return a name in its bounds; None for "" too, which is how runtimes write "none".
+
+    A directory's name may be no UTF-8.
+    """
     if not text:
         return None
+    text = jsonable(text)
     return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 1] + "…"
