@@ -294,6 +294,7 @@ async def test_a_version_can_not_write_to_the_terminal(daemon: Daemon) -> None:
         pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n\r\n", id="another-protocol"),
         pytest.param(http(b"[]"), id="another-json"),
         pytest.param(http(b"\xff{"), id="no-json"),
+        pytest.param(http(b'{"Version":"1","x":' + b"[" * 100_000), id="deep-json"),
         pytest.param(b"", id="closed"),
     ],
 )

@@ -30,6 +30,7 @@ from ctrwatch.evidence import http, libpod
 from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
 from ctrwatch.evidence.files import Absent, Tree, Unreadable
+from ctrwatch.evidence.values import NotJsonError, from_json
 from ctrwatch.sensor.ebpf import EbpfSensor
 from ctrwatch.sensor.fanotify import FanotifySensor
 from ctrwatch.sensor.host import BTF, Host, read_host
@@ -291,8 +292,8 @@ class _Version(msgspec.Struct, frozen=True, rename="pascal"):
 async def docker_version(path: str) -> str:
     response = await http.get(path, "/version", _ANSWER_BYTES)
     try:
-        return msgspec.json.decode(response.body, type=_Version).version
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return from_json(response.body, _Version).version
+    except NotJsonError:
         raise Unanswered(
             f"it answered {response.status} without a version to GET /version"
         ) from None
