@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError
 
 if TYPE_CHECKING:
@@ -28,7 +29,20 @@ __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
+_SAID: Final = 4096  # characters of one word to the user: a path can have as many
 _EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
+
+
+class _OneLine(logging.Formatter):
+    """A word in the log is one line of ours, whatever strangers' text is in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        return clean(super().formatMessage(record), _SAID)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """A stack trace: its lines are set in, so that none of them looks like ours."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join("  " + clean(line, _SAID) for line in lines)
 
 
 class _Commands(click.Group):
@@ -38,7 +52,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CtrwatchError as error:
-            click.echo(f"ctrwatch: {error}", err=True)
+            click.echo(f"ctrwatch: {clean(str(error), _SAID)}", err=True)
             ctx.exit(error.exit_code)
 
 
@@ -58,11 +72,9 @@ def main(*, verbose: bool) -> None:
     ctrwatch explain /docker/…    what a cgroup path proves
     sudo ctrwatch doctor          what this host supports, and what to do
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="ctrwatch: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
 def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -216,6 +228,7 @@ def explain(paths: Sequence[str]) -> None:
 
     from ctrwatch.core.cgroup import explain as explained
 
+    shown = escaped if sys.stdout.isatty() else bytes
     for path in paths:
         given = (
             (os.fsdecode(line.rstrip(b"\n")) for line in sys.stdin.buffer)
@@ -223,7 +236,7 @@ def explain(paths: Sequence[str]) -> None:
             else (path,)
         )
         for text in given:
-            sys.stdout.buffer.write(msgspec.json.encode(explained(text)) + b"\n")
+            sys.stdout.buffer.write(shown(msgspec.json.encode(explained(text))) + b"\n")
             if path == "-":
                 sys.stdout.buffer.flush()
 

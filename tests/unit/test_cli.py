@@ -215,6 +215,11 @@ def test_replay_of_a_stream_where_nothing_happened(tmp_path: Path) -> None:
         pytest.param(
             json.dumps(HEADER).encode() + b'\n{"type":"\xff"}\n', "stream:2: ", id="no-utf8"
         ),
+        pytest.param(
+            json.dumps(HEADER).encode() + b'\n{"type":"\\u001b[2J\\u202e\\n"}\n',
+            "Invalid value '\\x1b[2J\\u202e\\x0a'",
+            id="escapes-in-the-error",
+        ),
     ],
 )
 def test_a_file_that_can_not_be_replayed(tmp_path: Path, content: bytes | None, says: str) -> None:
@@ -268,3 +273,39 @@ def test_the_api_is_loaded_when_it_is_asked_for() -> None:
     )
 
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# --- what strangers wrote, on standard error ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "shown"),
+    [
+        pytest.param(
+            "log.warning('%s: away', HOSTILE)", "ctrwatch: a\\x1b[2J\\x0actrwatch: b", id="log"
+        ),
+        pytest.param(
+            "try: raise ValueError(HOSTILE)\nexcept ValueError: log.exception('x')",
+            "  ValueError: a\\x1b[2J",
+            id="stack-trace",
+        ),
+    ],
+)
+def test_a_word_in_the_log_is_one_printable_line(way: str, shown: str) -> None:
+    script = (
+        "import logging, sys\n"
+        "from ctrwatch import cli\n"
+        "HOSTILE = 'a\\x1b[2J\\nctrwatch: b\\u202e'\n"
+        "log = logging.getLogger('ctrwatch')\n"
+        "try: cli.main(['schema'])\n"
+        "except SystemExit: pass\n"
+        f"{way}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60
+    )
+
+    lines = done.stderr.splitlines()
+    assert any(line.startswith(shown) for line in lines)
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("ctrwatch: ") for line in lines) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
+import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from ctrwatch.core.text import clean, jsonable
+from ctrwatch.core.text import clean, escaped, jsonable
 
 ANY_TEXT = st.text(st.characters(), max_size=60)  # lone surrogates among them
 
@@ -73,6 +75,22 @@ def test_text_that_shows_itself_stays_as_it_is(text: str) -> None:
 
     assert clean(shown, 1000) == shown
     assert text != shown or text.isprintable()
+
+
+@given(ANY_TEXT)
+def test_json_for_a_terminal_means_the_same_and_is_printable(text: str) -> None:
+    line = msgspec.json.encode({jsonable(text): [jsonable(text)]}) + b"\n"
+
+    shown = escaped(line)
+
+    assert json.loads(shown) == json.loads(line)
+    assert shown.decode()[:-1].isprintable()
+
+
+def test_json_that_can_be_seen_stays_as_it_is() -> None:
+    line = '{"name":"café 容器"}\n'.encode()
+
+    assert escaped(line) == line
 
 
 @given(st.binary(max_size=60))

@@ -10,6 +10,7 @@ from ctrwatch.app import Heard
 from ctrwatch.core import render
 from ctrwatch.core.chain import Report
 from ctrwatch.core.story import Tell
+from ctrwatch.core.text import escaped
 from ctrwatch.model import RawEvent
 
 __all__ = ("chosen",)
@@ -19,9 +20,15 @@ def chosen(
     format_: str | None, *, terminal: bool, wall_offset_ns: Callable[[], int]
 ) -> Callable[[Heard], bytes | None]:
     """A function that makes the line; None from it where this format has no such event."""
-    make = _FORMATS[format_ or ("text" if terminal else "json")]
-    colours = terminal and not os.environ.get("NO_COLOR")
-    return lambda heard: make(heard, wall_offset_ns, colours)
+    format_ = format_ or ("text" if terminal else "json")
+    make, colours = _FORMATS[format_], terminal and not os.environ.get("NO_COLOR")
+    escapes = terminal and format_ != "text"  # text's own are the colours
+
+    def line(heard: Heard) -> bytes | None:
+        made = make(heard, wall_offset_ns, colours)
+        return escaped(made) if escapes and made is not None else made
+
+    return line
 
 
 def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> bytes | None:  # noqa: FBT001

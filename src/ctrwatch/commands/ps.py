@@ -8,7 +8,7 @@ import time
 from ctrwatch.app import snapshot
 from ctrwatch.config import Settings
 from ctrwatch.core import render
-from ctrwatch.core.text import clean
+from ctrwatch.core.text import clean, escaped
 from ctrwatch.event import ContainerEvent
 
 __all__ = ("run",)
@@ -19,8 +19,9 @@ _WIDTHS = {"name": 24, "image": 40, "pod": 30}
 async def run(settings: Settings, *, as_json: bool, whole: bool) -> None:
     events = sorted(await snapshot(settings), key=lambda event: event.ctime or 0, reverse=True)
     if as_json:
+        shown = escaped if sys.stdout.isatty() else bytes
         for event in events:
-            sys.stdout.buffer.write(render.json_line(event))
+            sys.stdout.buffer.write(shown(render.json_line(event)))
         return
     rows: list[tuple[str, ...]] = [("ID", "RUNTIME", "NAME", "IMAGE", "POD", "AGE", "PID", "")]
     rows += [_row(event, whole=whole) for event in events]
@@ -34,7 +35,7 @@ def _row(event: ContainerEvent, *, whole: bool) -> tuple[str, ...]:
     pod = "/".join(filter(None, (event.pod_namespace, event.pod_name)))
     limit = 4096 if whole else 0
     return (
-        event.container_id if whole else render.short_id(event.container_id),
+        clean(event.container_id, limit) if whole else render.short_id(event.container_id),
         event.runtime,
         clean(event.container_name, limit or _WIDTHS["name"]) or "-",
         clean(event.container_image, limit or _WIDTHS["image"]) or "-",

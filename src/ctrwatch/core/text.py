@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ("clean", "jsonable")
+__all__ = ("clean", "escaped", "jsonable")
 
 ELLIPSIS: Final = "…"
 
 _PLAIN: Final = re.compile(r"[ -~]*")
+_BEYOND: Final = re.compile("[\x7f-\U0010ffff]")
 # What the kernel's bytes become when they are no UTF-8 (surrogateescape), and the rest
 # of the surrogates, which no encoder takes.
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -67,6 +68,27 @@ def jsonable(text: str) -> str:
     'café'
     """
     return text if text.isascii() else _SURROGATE.sub(lambda found: _escape(found[0]), text)
+
+
+def escaped(line: bytes) -> bytes:
+    r"""
+    Return a line of JSON that means the same, for a terminal: what can't be seen is escaped.
+
+    JSON's own writers escape C0 only, and leave DEL, C1 and marks of the reading direction.
+
+    >>> escaped('{"name":"\u202egpj.é"}\n'.encode()) == '{"name":"\\u202egpj.é"}\n'.encode()
+    True
+    """
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return _BEYOND.sub(lambda found: _in_json(found[0]), line.decode()).encode()
+
+
+def _in_json(character: str) -> str:
+    if _is_visible(character):
+        return character
+    units = character.encode("utf-16-be")  # beyond 16 bits two of them, as JSON writes it
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _is_visible(character: str) -> bool:
