@@ -359,6 +359,17 @@ async def test_hostile_database_is_unavailable(
     assert why(answer).startswith("podman.files: ")
 
 
+async def test_a_schema_that_is_no_utf8_is_unavailable(readers: Readers, root: Path) -> None:
+    """SQLite quotes it in its message, which Python then can't decode."""
+    path = to_sqlite(root, "db.sql")
+    raw = path.read_bytes()
+    path.write_bytes(
+        raw.replace(b"CREATE TABLE ContainerConfig(", b"CREATE TABLE \xefontainerConfig(")
+    )
+    answer = await ask(readers, root, "f" * 64)
+    assert why(answer).startswith("podman.files: ")
+
+
 @pytest.mark.parametrize("text", ["", "[", '{"id": 1}', "[[" * 100_000, '[{"id": 7}]'])
 async def test_broken_index(readers: Readers, root: Path, text: str) -> None:
     (root / "libpod/bolt_state.db").unlink()

@@ -132,7 +132,7 @@ def _in_sqlite(root: Tree, place: str, container_id: str) -> Record | None:
         before = _sqlite_state(root, place, fd)
         try:
             record = _query(path, fd, container_id)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # its messages quote the file
             if _sqlite_state(root, place, fd) != before:
                 raise Torn(f"{path}: it was written while it was read") from None
             raise Unreadable(f"{path}: {error}") from None
