@@ -192,12 +192,17 @@ def test_an_image_of_any_name_is_an_event(image: str) -> None:
 
 def test_bytes_that_are_no_text_can_be_written() -> None:
     odd = "caf\udce9"
-    born = birth(creator=msgspec.structs.replace(runc("x"), comm=odd), path=f"/{odd}")
+    born = birth(
+        creator=msgspec.structs.replace(runc("x"), comm=odd),
+        path=f"/{odd}",
+        identity=IDENTITY._replace(container_id=ContainerId(odd), outer=(ContainerId(odd),)),
+    )
 
     event = write(born=born)
 
     assert event.cgroup.path == "/caf\\xe9"
     assert event.creator.comm == "caf\\xe9"
+    assert (event.container_id, event.outer) == ("caf\\xe9", ("caf\\xe9",))
     assert msgspec.json.decode(msgspec.json.encode(event), type=ContainerEvent) == event
 
 

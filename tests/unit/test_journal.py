@@ -173,6 +173,12 @@ GOOD = msgspec.json.encode(Overdue(boot_ns=1, serial=1))
         pytest.param(GOOD.replace(b"}", b',"x":' + b"[" * 100_000), id="deep"),
         pytest.param(GOOD.replace(b"}", b',"\\ud800":' + b"[" * 100_000), id="deep-surrogate"),
         pytest.param(GOOD.replace(b"overdue", b"\\udc80"), id="lone-surrogate"),
+        pytest.param(
+            msgspec.json.encode(
+                Reply(boot_ns=1, serial=1, source="docker", answer=Found(Facts(name="odd")))
+            ).replace(b"odd", b"\\udc80"),
+            id="lone-surrogate-in-a-name",
+        ),
         pytest.param(b"\xff\n", id="no-utf-8"),
         pytest.param(msgspec.json.encode(HEADER), id="a-second-header"),
     ],

@@ -273,6 +273,16 @@ def test_colours_surround_the_line(event: ContainerEvent, colour: str) -> None:
     assert render.text_line(event, colours=True) == f"{colour}{plain}\x1b[0m\n"
 
 
+def test_what_is_missing_can_not_write_to_the_terminal() -> None:
+    """A field's name is ours, but for a journal that somebody wrote by hand."""
+    evidence = Evidence(status="partial", missing={"a\x1b[2J\n" * 99: Missing.DEADLINE})
+
+    mark = render.missing_mark(replaced(BARE, evidence=evidence))
+
+    assert mark.isprintable()
+    assert len(mark) < 80
+
+
 @pytest.mark.parametrize(
     ("container_id", "short"),
     [

@@ -94,7 +94,7 @@ def describe(
         creator=_creator(born.creator),
         init=Init(pid=facts.init_pid),
         image=_image(facts),
-        outer=identity.outer,
+        outer=tuple(map(jsonable, identity.outer)),
         labels=facts.labels or {},
         security=facts.security,
         limits=facts.limits,

@@ -137,7 +137,8 @@ def missing_mark(event: ContainerEvent) -> str:
         uid = event.creator.uid
         by = "" if uid is None else f", made by uid {uid}"
         return f"  ! unverified: only its name speaks for a container{by}"
-    return "  ! missing: " + ", ".join(f"{field} ({reason})" for field, reason in reasons.items())
+    said = (f"{clean(field, 40)} ({reason})" for field, reason in reasons.items())
+    return "  ! missing: " + ", ".join(said)
 
 
 def raw_line(event: RawEvent, wall_offset_ns: int) -> bytes | None:

@@ -17,8 +17,9 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from ctrwatch.core.chain import JOURNAL_VERSION, Header, Input
+from ctrwatch.core.chain import JOURNAL_VERSION, Header, Input, Reply
 from ctrwatch.errors import InputError
+from ctrwatch.model import Found, Leads, Listed
 
 __all__ = ("JournalWriter", "read_journal")
 
@@ -127,4 +128,15 @@ def _decode(line: bytes) -> Input:
         if b"\\ud" not in line:
             raise
         item: Input = msgspec.convert(json.loads(line), Input)
+        _check_text(item)
         return item
+
+
+def _check_text(item: Input) -> None:
+    """Raise UnicodeEncodeError for a lone surrogate where no kernel and no path put it."""
+    if isinstance(item, Listed) and item.identity is not None:
+        msgspec.json.encode(item.identity.pod_uid)
+    if isinstance(item, Reply):
+        msgspec.json.encode(item.source)
+        if isinstance(item.answer, Found):
+            msgspec.json.encode(msgspec.structs.replace(item.answer.facts, leads=Leads()))
