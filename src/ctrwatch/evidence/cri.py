@@ -33,7 +33,7 @@ from ctrwatch.model import (
 if TYPE_CHECKING:
     from ctrwatch.evidence.api.cri import Client, Container, PodSandbox
 
-__all__ = ("Cri",)
+__all__ = ("Cri", "answer")
 
 _RUNTIMES: Final = {  # as Version names them
     "cri-o": Runtime.CRIO,
@@ -83,19 +83,20 @@ async def _ask(socket: str, container_id: str) -> Answer:
     from ctrwatch.evidence.api.cri import connected
 
     async with connected(socket) as client:
-        container = await client.container(container_id)
-        sandbox_id = container.pod_sandbox_id if container is not None else container_id
-        sandbox = await client.sandbox(sandbox_id) if hex_id(sandbox_id) else None
-        if container is None and sandbox is None:
-            return NotFound()
-        runtime, _ = await client.runtime()
-        pod = _pod(sandbox) if sandbox is not None else Facts()
-        own = (
-            await _of_container(client, container)
-            if container is not None
-            else _of_sandbox(sandbox)
-        )
-        return Found(joined(Facts(runtime=_RUNTIMES.get(runtime)), own, pod))
+        return await answer(client, container_id)
+
+
+async def answer(client: Client, container_id: str) -> Answer:
+    """What *client*'s daemon knows of a container or a sandbox. Raises `Unanswered`."""
+    container = await client.container(container_id)
+    sandbox_id = container.pod_sandbox_id if container is not None else container_id
+    sandbox = await client.sandbox(sandbox_id) if hex_id(sandbox_id) else None
+    if container is None and sandbox is None:
+        return NotFound()
+    runtime, _ = await client.runtime()
+    pod = _pod(sandbox) if sandbox is not None else Facts()
+    own = await _of_container(client, container) if container is not None else _of_sandbox(sandbox)
+    return Found(joined(Facts(runtime=_RUNTIMES.get(runtime)), own, pod))
 
 
 def _pod(sandbox: PodSandbox) -> Facts:

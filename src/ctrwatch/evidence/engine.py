@@ -22,7 +22,7 @@ from ctrwatch.evidence.docker import facts_of_names, image_facts
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, sha256
 from ctrwatch.model import Answer, Facts, Found, NotFound, Runtime, Subject, Unavailable
 
-__all__ = ("DockerEngine",)
+__all__ = ("DockerEngine", "Listed", "facts_of", "listed")
 
 T = TypeVar("T")
 
@@ -30,7 +30,9 @@ _ANSWER_BYTES: Final = 1 << 20  # measured: 3 KB; labels and long histories make
 _OK: Final = 200
 
 
-class _Listed(msgspec.Struct, frozen=True, rename="pascal"):
+class Listed(msgspec.Struct, frozen=True, rename="pascal"):
+    """A container in the answer to `GET /containers/json`."""
+
     id: str
     names: list[str] | None = None
     image: str = ""
@@ -72,41 +74,56 @@ class DockerEngine:
         await self.daemons.close()
 
     async def _ask(self, socket: str, container_id: str) -> Answer:
-        listed = await self._container(socket, container_id)
-        if listed is None:
-            return NotFound()
-        image = await self._image_of(socket, listed)
-        names = facts_of_names(_own_name(listed.names or []), listed.labels or {})
-        created_ns = listed.created * 1_000_000_000 if 0 < listed.created < 1 << 33 else None
-        return Found(joined(names, image, Facts(created_ns=created_ns)))
-
-    async def _container(self, socket: str, container_id: str) -> _Listed | None:
         filters = quote(f'{{"id":["{container_id}"]}}')
         target = f"/containers/json?all=1&filters={filters}"
         response = await http.get(socket, target, _ANSWER_BYTES)
         if response.status != _OK:
             raise Unanswered(f"it answered {response.status} to GET /containers/json")
-        containers = _decoded(response.body, list[_Listed])
-        return next((each for each in containers if each.id == container_id), None)
+        container = listed(response.body, container_id)
+        if container is None:
+            return NotFound()
+        return Found(facts_of(container, await self._image(socket, container)))
 
-    async def _image_of(self, socket: str, listed: _Listed) -> Facts:
-        image_id = sha256(listed.image_id)
+    async def _image(self, socket: str, container: Listed) -> bytes | None:
+        image_id = sha256(container.image_id)
         if image_id is None:
-            return image_facts(listed.image, None, None)
+            return None
         response = await http.get(socket, f"/images/{image_id}/json", _ANSWER_BYTES)
-        if response.status != _OK:  # the image was removed; the container runs on
-            return image_facts(listed.image, None, None)
-        image = _decoded(response.body, _Image)
-        digests = image.repo_digests or []
-        facts = image_facts(listed.image, image_id, [*digests, *(image.repo_tags or [])])
-        if image.descriptor is None and not any(each.endswith(image_id) for each in digests):
-            return facts
-        # The containerd image store calls the registry digest the image's id.
-        return msgspec.structs.replace(
-            facts,
-            image_id=None,
-            digest_kind=kind_of_type(image.descriptor.media_type) if image.descriptor else None,
-        )
+        return response.body if response.status == _OK else None
+
+
+def listed(body: bytes, container_id: str) -> Listed | None:
+    """The container in an answer to `GET /containers/json`. Raises `Unanswered`."""
+    containers = _decoded(body, list[Listed])
+    return next((each for each in containers if each.id == container_id), None)
+
+
+def facts_of(container: Listed, image: bytes | None) -> Facts:
+    """
+    What is known of a container, and of its *image* by the answer to `GET /images/<id>/json`.
+
+    None: the image was removed, and the container runs on. Raises `Unanswered`.
+    """
+    names = facts_of_names(_own_name(container.names or []), container.labels or {})
+    created_ns = container.created * 1_000_000_000 if 0 < container.created < 1 << 33 else None
+    return joined(names, _of_image(container, image), Facts(created_ns=created_ns))
+
+
+def _of_image(container: Listed, body: bytes | None) -> Facts:
+    image_id = sha256(container.image_id)
+    if image_id is None or body is None:
+        return image_facts(container.image, None, None)
+    image = _decoded(body, _Image)
+    digests = image.repo_digests or []
+    facts = image_facts(container.image, image_id, [*digests, *(image.repo_tags or [])])
+    if image.descriptor is None and not any(each.endswith(image_id) for each in digests):
+        return facts
+    # The containerd image store calls the registry digest the image's id.
+    return msgspec.structs.replace(
+        facts,
+        image_id=None,
+        digest_kind=kind_of_type(image.descriptor.media_type) if image.descriptor else None,
+    )
 
 
 async def _ping(socket: str) -> None:

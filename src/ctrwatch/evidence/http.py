@@ -14,7 +14,7 @@ import h11
 
 from ctrwatch.evidence.asking import Unanswered
 
-__all__ = ("Response", "get")
+__all__ = ("Response", "answered", "get")
 
 _CHUNK: Final = 64 * 1024
 _HEADERS: Final = 16 * 1024  # bytes of the status line and headers
@@ -36,13 +36,21 @@ async def get(socket: str, target: str, limit: int) -> Response:
     except OSError as error:
         raise Unanswered(error.strerror or "no connection", away=True) from None
     try:
+        return await answered(reader, writer, target, limit)
+    finally:
+        writer.transport.abort()
+
+
+async def answered(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str, limit: int
+) -> Response:
+    """The same over a connection that is there."""
+    try:
         return await _exchange(reader, writer, target, limit)
     except h11.RemoteProtocolError as error:
         raise Unanswered(f"not HTTP: {error}", away=True) from None
     except OSError as error:
         raise Unanswered(error.strerror or "the connection broke", away=True) from None
-    finally:
-        writer.transport.abort()
 
 
 async def _exchange(
