@@ -1,6 +1,6 @@
 # The project's commands. `make run` and `make test` do everything on a bare Debian or Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check test test-vm bench support lock clean packages
+.PHONY: help setup run demo check test test-vm fuzz bench support lock clean packages
 
 BIN  := .venv/bin
 UV   := .build/uv/bin/uv
@@ -37,6 +37,9 @@ test:  ## check, then the live tests: real BPF, real runtimes, as root; then tho
 test-vm: setup  ## go every way to make a container on a Debian 12 with systemd, in QEMU; ARGS=COMMAND runs that
 	@scripts/setup.sh --vm
 	@$(BIN)/python -B -m tests.vm $(or $(ARGS),--keep)
+
+fuzz: setup  ## a million broken inputs at every boundary, for half an hour; ARGS="path --inputs 9999" for less
+	$(BIN)/python -B -m tests.fuzz $(ARGS)
 
 bench: setup  ## loss, latency, cost, memory, start: docs/performance.md; ARGS="--quick", or ARGS="loss cost"
 	@scripts/setup.sh --test
