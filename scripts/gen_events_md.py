@@ -29,6 +29,9 @@ WATCH: Final = {
     "WatchGap": "**`watch_gap`**: births and deaths of a time may be missing. What was born in it and lives"
     " follows, as `container_create`; of what also ended in it, what the runtimes remember.",
     "Audit": "**`audit`**: what the kernel showed and what the runtimes list do not agree.",
+    "Flood": "**`flood`**: a user other than root made cgroups that are named like containers, and of which no"
+    " evidence speaks, by the hundred. The first hundred in ten seconds are told singly, as `unverified`; the"
+    " rest together, with neither a create nor a remove of their own.",
 }
 
 # Of the fields whose types have no description.
@@ -194,23 +197,6 @@ def _fields() -> Iterator[str]:
                 yield _row(f"{name}.{inner_name}", inner_field, types)
 
 
-def _of_the_watch() -> Iterator[str]:
-    yield from ("", "## Of the watch itself", "")
-    yield "Besides the containers' events there are two in which ctrwatch says what it may have missed, with"
-    yield "fields of their own."
-    types: dict[str, Any] = render.schema()["$defs"]  # type: ignore[assignment]
-    for kind, what in WATCH.items():
-        yield from ("", what, "", "| field | type | meaning |", "|---|---|---|")
-        for name, field in types[kind]["properties"].items():
-            yield f"| `{name}` | {_type(field, types)} | {_meaning(name, field, types)} |"
-
-
-def _meaning(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
-    if name == "event":
-        return f"`{_values(field, types)[0]}`"
-    return str(field["description"])
-
-
 def _row(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
     meaning = OBJECTS.get(name) or field.get("description") or MEANINGS[name]
     values = [f"`{value}`" for value in _values(field, types) if value]
@@ -282,6 +268,23 @@ def _sources() -> Iterator[str]:
         raise KeyError(*unknown)
     for name, meaning in SOURCES.items():
         yield f"| `{name}` | {meaning} |"
+
+
+def _of_the_watch() -> Iterator[str]:
+    yield from ("", "## Of the watch itself", "")
+    yield "Besides the containers' events there are those in which ctrwatch speaks of the watch itself, with"
+    yield "fields of their own."
+    types: dict[str, Any] = render.schema()["$defs"]  # type: ignore[assignment]
+    for kind, what in WATCH.items():
+        yield from ("", what, "", "| field | type | meaning |", "|---|---|---|")
+        for name, field in types[kind]["properties"].items():
+            yield f"| `{name}` | {_type(field, types)} | {_meaning(name, field, types)} |"
+
+
+def _meaning(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
+    if name == "event":
+        return f"`{_values(field, types)[0]}`"
+    return str(field["description"])
 
 
 if __name__ == "__main__":

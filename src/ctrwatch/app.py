@@ -37,11 +37,12 @@ from ctrwatch.core.chain import (
     Report,
 )
 from ctrwatch.core.changes import Look
+from ctrwatch.core.render import said_of_flood
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import ContainerEvent, Flood
 from ctrwatch.evidence import Evidence
 from ctrwatch.model import Answer, RawEvent
 from ctrwatch.outputs.state import Past
@@ -72,6 +73,7 @@ class Counts(NamedTuple):
     partial: int
     unverified: int
     lost: int
+    flooded: int  # births that were told together
 
 
 class Watch:
@@ -155,6 +157,7 @@ class Watch:
             partial=told["partial"],
             unverified=told["unverified"],
             lost=self._chain.lost,
+            flooded=told["flooded"],
         )
 
     @property
@@ -243,6 +246,8 @@ class Watch:
     def _do(self, effect: Effect) -> None:
         match effect:
             case Tell() | Report():
+                if isinstance(effect.event, Flood):
+                    log.warning("%s", said_of_flood(effect.event))
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)

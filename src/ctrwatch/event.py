@@ -22,6 +22,7 @@ __all__ = (
     "EventName",
     "Evidence",
     "Finding",
+    "Flood",
     "GapReason",
     "HostEvent",
     "Status",
@@ -193,4 +194,18 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     source: Annotated[str, Meta(description="who says so: a runtime's list, or the cgroup tree")]
 
 
-HostEvent = WatchGap | Audit
+class Flood(msgspec.Struct, frozen=True, kw_only=True):
+    """Cgroups that a user named like containers, by the hundred: those that are not told singly."""
+
+    event: Literal["flood"] = "flood"
+    id: Annotated[str, Meta(description="stable and unique, as a container event's")]
+    time: Annotated[str, Meta(description="when it was known: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    since: Annotated[str, Meta(description="when the first of the window was made")]
+    until: Annotated[str, Meta(description="the end of the window, ten seconds later")]
+    uid: Annotated[int | None, Meta(description="who made them; null: a crowd of users")]
+    count: Annotated[int, Meta(description="how many, besides those that were told singly")]
+    examples: Annotated[tuple[str, ...], Meta(description="paths of the first ones")]
+
+
+HostEvent = WatchGap | Audit | Flood

@@ -13,8 +13,8 @@ from ctrwatch.evidence import bolt, docker, engine, http, libpod, podman
 from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.evidence.bundle import _docker_root
 from ctrwatch.evidence.files import Tree, Unreadable
-from ctrwatch.evidence.values import joined
-from ctrwatch.model import ContainerId, Facts, Found, Leads, Subject
+from ctrwatch.evidence.values import joined, sha256
+from ctrwatch.model import ContainerId, Facts, Leads, Subject
 from tests.fuzz.boundary import Boundary, require
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.telling import CID, DATA, Memory, Parsed, straight, tell
@@ -112,15 +112,10 @@ def docker_files() -> Boundary:
     """A container's config.v2.json, with the index of images."""
     root = DATA / "docker/root"
     index = (root / "image/overlay2/repositories.json").read_bytes()
-    contents = [file.name for file in (root / "image/overlay2/imagedb/content/sha256").iterdir()]
     seeds = [
         (file.parent.name, file.read_bytes(), index)
         for file in sorted(root.glob("containers/*/config.v2.json"))
     ]
-    memory = Memory()
-    source = docker.DockerFiles(memory, ["/no/such/root"])
-    source._indexes = Parsed(memory, docker._read_index, limit=docker._INDEX_BYTES, most=1)
-    store = "image/overlay2"
 
     def worse(
         mutator: Mutator, seeds: Sequence[tuple[str, bytes, bytes]]
@@ -132,15 +127,13 @@ def docker_files() -> Boundary:
 
     def feed(case: tuple[str, bytes, bytes]) -> Hashable:
         container_id, config, index = case
-        memory.files = {
-            f"containers/{container_id}/config.v2.json": config,
-            f"{store}/repositories.json": index,
-            **{f"{store}/imagedb/content/sha256/{name}": b"{}" for name in contents},
-        }
-        answer = straight(source.ask(_subject(container_id, Leads(docker_root="/no/such/root"))))
-        if isinstance(answer, Found):
-            return tell(answer.facts, source.name)
-        return type(answer)
+        try:
+            record = docker._record("config.v2.json", config, container_id)
+            known = docker._references(docker._read_index(index), record.image)
+        except Unreadable as error:
+            return type(error)
+        image = docker.image_facts(record.config.image, sha256(record.image), known)
+        return tell(joined(docker._facts_of(record), image), "docker.files")
 
     return Boundary(seeds, worse, feed)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ctrwatch.commands import ps
 from ctrwatch.core import render
-from ctrwatch.core.chain import Chain, Header, Input
+from ctrwatch.core.chain import Chain, Header, Input, Report
 from ctrwatch.core.story import Tell
 from ctrwatch.core.text import clean, jsonable
 from ctrwatch.event import Cgroup, ContainerEvent, Creator, Evidence, Image
@@ -18,7 +18,7 @@ from ctrwatch.model import CgroupKey, Kind, Missing, RawEvent, Runtime, Task
 from ctrwatch.sensor import journal
 from tests.fuzz.boundary import Boundary, require
 from tests.fuzz.mutate import TEXTS, Mutator
-from tests.fuzz.telling import CID, lines_of
+from tests.fuzz.telling import CID, host_lines_of, lines_of
 
 __all__ = ("journal_lines", "rendered", "text")
 
@@ -123,6 +123,8 @@ class _Played:
         outcome = [type(item).__name__]
         for effect in self._chain.feed(item):
             outcome.append(type(effect).__name__)
+            if isinstance(effect, Report):
+                host_lines_of(effect.event)
             if isinstance(effect, Tell):
                 lines_of(effect.event)
                 render.tracee_line(effect.event, effect.creator)

@@ -25,6 +25,7 @@ from ctrwatch.core.chain import (
     Lost,
     Overdue,
     Reply,
+    Report,
 )
 from ctrwatch.core.changes import Look
 from ctrwatch.core.describe import wall_ns
@@ -52,7 +53,7 @@ from ctrwatch.model import (
 )  # fmt: skip
 from tests.fuzz.boundary import Boundary, require
 from tests.fuzz.mutate import TEXTS, Mutator
-from tests.fuzz.telling import CID, lines_of
+from tests.fuzz.telling import CID, host_lines_of, lines_of
 
 __all__ = ("chain",)
 
@@ -288,6 +289,9 @@ class _Lives:
                     self._alarms.append(effect)
                 case Look():
                     self._looks.append(effect)
+                case Report(event):
+                    host_lines_of(event)
+                    outcome.append(event.event)
                 case Tell():
                     self._tell(effect.event)
                     outcome.append(effect.event.event + effect.event.evidence.status)

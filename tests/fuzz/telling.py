@@ -13,12 +13,12 @@ from ctrwatch.core import render
 from ctrwatch.core.changes import Born
 from ctrwatch.core.describe import describe
 from ctrwatch.core.merge import FIELDS, Known
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import ContainerEvent, HostEvent
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
 from ctrwatch.model import CgroupKey, ContainerId, Facts, Identity, Leads, Listed, Runtime
 from tests.fuzz.boundary import require
 
-__all__ = ("CID", "DATA", "Memory", "Parsed", "lines_of", "straight", "tell")
+__all__ = ("CID", "DATA", "Memory", "Parsed", "host_lines_of", "lines_of", "straight", "tell")
 
 T = TypeVar("T")
 DATA: Final = Path(__file__).parents[1] / "data"
@@ -89,6 +89,14 @@ def lines_of(event: ContainerEvent) -> None:
     require("a text line is bounded", len(text) < _TEXT + 70 * len(event.evidence.missing))
     row = ps._row(event, whole=False)
     require("a row of ps is printable", all(cell.isprintable() for cell in row))
+    text.encode()
+
+
+def host_lines_of(event: HostEvent) -> None:
+    line, text = render.host_json_line(event), render.host_text_line(event)
+    require("an event is a line", line.count(b"\n") == 1 and len(line) < 8192)
+    require("a text line is one printable line", text[-1] == "\n" and text[:-1].isprintable())
+    require("a text line is bounded", len(text) < _TEXT)
     text.encode()
 
 

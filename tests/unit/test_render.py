@@ -200,7 +200,7 @@ def test_only_an_update_may_leave_fields_out() -> None:
     del line["labels"]
 
     jsonschema.validate({**line, "event": "container_update"}, SCHEMA)
-    with pytest.raises(jsonschema.ValidationError, match="labels"):
+    with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(line, SCHEMA)
 
 

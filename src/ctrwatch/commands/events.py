@@ -155,6 +155,7 @@ def _farewell(watch: Watch, output: LineOutput) -> int:
     _say(
         f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
         f" {counts.unverified} unverified, {counts.lost} lost"
+        + (f", {counts.flooded} more in floods" if counts.flooded else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:

@@ -13,11 +13,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ctrwatch.core.changes import Change, Living, Look
+from ctrwatch.core import flood
+from ctrwatch.core.changes import Born, Change, Living, Look
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, audit, watch_gap
-from ctrwatch.core.story import Effect as Told, Stories, Tell
-from ctrwatch.event import ContainerEvent, HostEvent
+from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
+from ctrwatch.event import ContainerEvent, Flood, HostEvent
 from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Task
 
 __all__ = (
@@ -39,6 +40,7 @@ __all__ = (
 )
 
 JOURNAL_VERSION: Final = 1
+_NEVER_NS: Final = 1 << 63  # later than any time
 _BIRTHS: Final = ("container_create", "existing_container")
 
 
@@ -144,10 +146,16 @@ Effect = Told | Look | Report
 
 
 class Chain:
-    """Lifecycle and stories, joined; `told` counts events by name and births by status."""
+    """
+    Lifecycle and stories, joined; `told` counts events by name and births by status.
+
+    Births beyond a user's budget (core/flood.py) get no story, and are told together.
+    """
 
     def __init__(self, header: Header) -> None:
-        self._host = header.host
+        self._header = header
+        self._floods = flood.Floods()
+        self._flood_ns: int | None = None  # when the alarm rings that was asked for
         self._lifecycle = Lifecycle(header.hierarchies)
         self._stories = Stories(
             host=header.host,
@@ -188,6 +196,8 @@ class Chain:
         for effect in effects:
             if isinstance(effect, Tell | Report):
                 self.told[effect.event.event] += 1
+            if isinstance(effect, Report) and isinstance(effect.event, Flood):
+                self.told["flooded"] += effect.event.count
             if isinstance(effect, Tell) and effect.event.event in _BIRTHS:
                 self.told[effect.event.evidence.status] += 1
         return effects
@@ -203,9 +213,10 @@ class Chain:
             case Looked():
                 return self._changed(self._lifecycle.looked(item.cgroup, item.caller))
             case Reply():
+                self._floods.answered(item.serial, item.source, item.answer)
                 return stories.answered(item.serial, item.source, item.answer, item.boot_ns)
             case Overdue():
-                return stories.overdue(item.serial, item.boot_ns)
+                return self._overdue(item)
             case Back():
                 return stories.back(item.source)
             case Lost():
@@ -218,16 +229,46 @@ class Chain:
                 return self._changed(self._lifecycle.vanished(item.cgroup, item.boot_ns))
             case Gap():
                 now_ns = item.boot_ns + stories.wall_offset_ns
-                return [Report(watch_gap(item, self._host, now_ns))]
+                return [Report(watch_gap(item, self._header.host, now_ns))]
             case Found():
                 now_ns = item.boot_ns + stories.wall_offset_ns
-                return [Report(audit(item, self._host, now_ns))]
+                return [Report(audit(item, self._header.host, now_ns))]
             case Ending():
-                return stories.finish(item.boot_ns)
+                return [*stories.finish(item.boot_ns), *self._floods_until(_NEVER_NS)]
         return []
 
     def _changed(self, changes: list[Change]) -> Sequence[Effect]:
         effects: list[Effect] = []
+        dismissed = 0
         for change in changes:
-            effects += [change] if isinstance(change, Look) else self._stories.changed(change)
+            if isinstance(change, Look):
+                effects.append(change)
+            elif isinstance(change, Born) and not self._floods.admits(change):
+                dismissed = change.serial
+                self._lifecycle.dismiss(change.cgroup)
+                effects += self._flood_alarm()
+            elif change.serial != dismissed:
+                effects += self._stories.changed(change)
         return effects
+
+    # --- floods ---------------------------------------------------------------------------
+
+    def _overdue(self, item: Overdue) -> Sequence[Effect]:
+        if item.serial == flood.SERIAL:
+            return [*self._floods_until(item.boot_ns), *self._flood_alarm()]
+        return self._stories.overdue(item.serial, item.boot_ns)
+
+    def _floods_until(self, now_ns: int) -> list[Report]:
+        self._flood_ns = None
+        host, boot_id = self._header.host, self._header.boot_id
+        offset_ns = self._stories.wall_offset_ns
+        excesses = self._floods.due(now_ns)
+        return [Report(flood.flood(each, host, boot_id, offset_ns)) for each in excesses]
+
+    def _flood_alarm(self) -> list[Alarm]:
+        """For the first window to end, unless it is set."""
+        at_ns = self._floods.next_ns()
+        if at_ns is None or at_ns == self._flood_ns:
+            return []
+        self._flood_ns = at_ns
+        return [Alarm(flood.SERIAL, at_ns)]

@@ -183,6 +183,11 @@ class Lifecycle:
             for one in self._living.values()
         ]
 
+    def dismiss(self, cgroup: CgroupKey) -> None:
+        """What was just born there is not to be followed: it is no container of ours."""
+        if (container := self._by_cgroup.owner(cgroup)) is not None:
+            self._forget(container, 0)
+
     # --- the four kinds -----------------------------------------------------------
 
     def _made(self, event: RawEvent) -> list[Change]:

@@ -14,7 +14,7 @@ import msgspec
 
 from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.text import clean, jsonable
-from ctrwatch.event import Audit, ContainerEvent, HostEvent, WatchGap
+from ctrwatch.event import Audit, ContainerEvent, Flood, HostEvent, WatchGap
 from ctrwatch.model import FINAL, Kind, RawEvent, Task
 
 __all__ = (
@@ -24,6 +24,7 @@ __all__ = (
     "missing_mark",
     "raw_line",
     "raw_text",
+    "said_of_flood",
     "schema",
     "short_id",
     "text_line",
@@ -65,11 +66,14 @@ def host_json_line(event: HostEvent) -> bytes:
 
 def host_text_line(event: HostEvent, *, colours: bool = False) -> str:
     """Time, event, and a sentence."""
-    if isinstance(event, WatchGap):
-        word, said = "gap", _said_of_gap(event)
-    else:
-        word, said = "audit", _said_of_audit(event)
-    line = f"{event.time[11:23]}  {word:8}  {said}"
+    match event:
+        case WatchGap():
+            word, said = "gap", _said_of_gap(event)
+        case Audit():
+            word, said = "audit", _said_of_audit(event)
+        case Flood():
+            word, said = "flood", said_of_flood(event)
+    line = f"{event.time[11:23]}  {word:8}  ! {said}"
     return f"{_YELLOW}{line}{_RESET}\n" if colours else f"{line}\n"
 
 
@@ -80,7 +84,7 @@ def _said_of_gap(event: WatchGap) -> str:
         "lost": f"the kernel dropped {number}raw events",
         "output": f"{number}lines could not be written",
     }[event.reason]
-    return f"! {what} between {event.since[:23]}Z and {event.until[:23]}Z"
+    return f"{what} between {event.since[:23]}Z and {event.until[:23]}Z"
 
 
 def _said_of_audit(event: Audit) -> str:
@@ -91,7 +95,7 @@ def _said_of_audit(event: Audit) -> str:
         "end_missed": "it has gone, and its end was not heard",
         "unknown_to_runtime": "it runs, and no runtime knows it",
     }[event.finding]
-    return f"! {event.runtime} {short_id(event.container_id)}: {said}  ({known or '-'})"
+    return f"{event.runtime} {short_id(event.container_id)}: {said}  ({known or '-'})"
 
 
 def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
@@ -111,6 +115,15 @@ def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
     if colours and event.evidence.status != "complete":
         colour = _RED if event.evidence.status == "unverified" else _YELLOW
     return f"{colour}{line}{_RESET if colour else ''}\n"
+
+
+def said_of_flood(event: Flood) -> str:
+    who = "a crowd of users" if event.uid is None else f"uid {event.uid}"
+    such = f", such as {clean(event.examples[0], 120)}" if event.examples else ""
+    return (
+        f"{who} made {event.count} more cgroups that are named like containers between"
+        f" {event.since[:23]}Z and {event.until[:23]}Z{such}"
+    )
 
 
 def short_id(container_id: str) -> str:
@@ -253,7 +266,7 @@ _NOBODY: Final = Task(pid=0, ppid=0)
 
 def schema() -> dict[str, object]:
     """The JSON Schema (2020-12) of a line: a container's event, or one of the watch itself."""
-    kinds = (ContainerEvent, WatchGap, Audit)
+    kinds = (ContainerEvent, WatchGap, Audit, Flood)
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     whole: dict[str, Any] = {"anyOf": [*refs], "$defs": definitions}
     for kind in kinds[1:]:

@@ -100,18 +100,9 @@ class DockerFiles:
 
     def _facts(self, root: Tree, container_id: str) -> Facts:
         name = f"containers/{container_id}/config.v2.json"
-        raw = root.read(name, _CONTAINER_BYTES)
-        try:
-            record = from_json(raw, _Container)
-        except NotJsonError as error:
-            raise Unreadable(f"{root.path(name)}: {error}") from None
-        if record.id != container_id:
-            raise Unreadable(f"{root.path(name)}: it is another container's")
-        facts = facts_of_names(record.name, record.config.labels or {})
-        facts = msgspec.structs.replace(
-            facts, created_ns=rfc3339_ns(record.created), leads=Leads(docker_root=root.base)
-        )
-        return joined(facts, self._image(root, record))
+        record = _record(root.path(name), root.read(name, _CONTAINER_BYTES), container_id)
+        leads = Facts(leads=Leads(docker_root=root.base))
+        return joined(_facts_of(record), leads, self._image(root, record))
 
     def _image(self, root: Tree, record: _Container) -> Facts:
         """The image, and its registry digest where this data root has the image store."""
@@ -128,6 +119,22 @@ class DockerFiles:
         except Unreadable:
             return image_facts(named, None, None)
         return image_facts(named, image_id, _references(index, image_id))
+
+
+def _record(path: str, raw: bytes, container_id: str) -> _Container:
+    try:
+        record = from_json(raw, _Container)
+    except NotJsonError as error:
+        raise Unreadable(f"{path}: {error}") from None
+    if record.id != container_id:
+        raise Unreadable(f"{path}: it is another container's")
+    return record
+
+
+def _facts_of(record: _Container) -> Facts:
+    """All but the image."""
+    facts = facts_of_names(record.name, record.config.labels or {})
+    return msgspec.structs.replace(facts, created_ns=rfc3339_ns(record.created))
 
 
 def facts_of_names(name: str, labels: Mapping[str, str]) -> Facts:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -69,8 +70,12 @@ class Endpoint:
                     oldest.cancel()
                 task = tasks.create_task(self._serve(connection), name="metrics connection")
                 self._open[task] = None
-                task.add_done_callback(lambda done: self._open.pop(done, None))
+                task.add_done_callback(partial(self._ended, connection))
                 await self._keep_the_beat()
+
+    def _ended(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._open.pop(task, None)
+        connection.close()  # also where it was put out before its task had begun
 
     async def _keep_the_beat(self) -> None:
         """A handful at once is well; who comes after waits in the kernel's queue."""
@@ -100,8 +105,6 @@ class Endpoint:
             log.info("metrics: a connection ended early: %s", str(error) or "too slow")
         except Exception:  # a fault in what is only looked at must not end the watch
             log.exception("metrics: a connection failed; please report this")
-        finally:
-            connection.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         http, event = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES), None
