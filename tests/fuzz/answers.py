@@ -131,7 +131,7 @@ def docker_files() -> Boundary:
             record = docker._record("config.v2.json", config, container_id)
             known = docker._references(docker._read_index(index), record.image)
         except Unreadable as error:
-            return type(error)
+            return type(error).__name__
         image = docker.image_facts(record.config.image, sha256(record.image), known)
         return tell(joined(docker._facts_of(record), image), "docker.files")
 
