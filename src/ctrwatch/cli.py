@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError
 
@@ -72,6 +73,7 @@ def main(*, verbose: bool) -> None:
     ctrwatch explain /docker/…    what a cgroup path proves
     sudo ctrwatch doctor          what this host supports, and what to do
     """
+    leave_out_openssl()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])

@@ -8,23 +8,26 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
+from ctrwatch.sensor import libbpf
 from ctrwatch.sensor.ebpf import Density
 from ctrwatch.sensor.libbpf import BpfError, RingBuffer
 
 PAGE = mmap.PAGESIZE
 SIZE = PAGE  # of the records
+LONGEST = 900
 BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Kernel:
-    """The writing side: a page with the reader's position, one with ours, the records."""
+    """The writing side: a page with the reader's position, one with ours, the records twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int = SIZE) -> None:
+        self._size = size
         self.fd = os.memfd_create("ring")
-        os.truncate(self.fd, 2 * PAGE + SIZE)
-        self._memory = mmap.mmap(self.fd, 2 * PAGE + SIZE)
+        os.truncate(self.fd, 2 * PAGE + 2 * size)
+        self._memory = mmap.mmap(self.fd, 2 * PAGE + 2 * size)
         self._position = 0
 
     @property
@@ -36,18 +39,25 @@ class Kernel:
         """False where there is no room for it: then it is lost."""
         whole = struct.pack("=II", len(record) | flag, 0) + record
         whole += bytes(-len(whole) % 8)
-        if self._position + len(whole) - self.read_to > SIZE:
+        if self._position + len(whole) - self.read_to > self._size:
             return False
-        for offset, byte in enumerate(whole):
-            self._memory[2 * PAGE + (self._position + offset) % SIZE] = byte
-        self._head = 2 * PAGE + self._position % SIZE
+        self._head = 2 * PAGE + self._position % self._size
+        self._put(self._head, whole)
         self._position += len(whole)
         struct.pack_into("=Q", self._memory, PAGE, self._position)
         return True
 
     def commit(self, length: int) -> None:
         """The last record was busy."""
-        struct.pack_into("=I", self._memory, self._head, length)
+        self._put(self._head, struct.pack("=I", length))
+
+    def _put(self, at: int, what: bytes) -> None:
+        """Whoever writes into one copy of the records writes into the other: they are one memory."""
+        records = 2 * PAGE
+        for start in (at, at - self._size, at + self._size):
+            for offset, byte in enumerate(what, start):
+                if records <= offset < records + 2 * self._size:
+                    self._memory[offset] = byte
 
     def close(self) -> None:
         self._memory.close()
@@ -63,7 +73,7 @@ def kernel() -> Iterator[Kernel]:
 
 @pytest.fixture
 def ring(kernel: Kernel) -> Iterator[RingBuffer]:
-    ring = RingBuffer(kernel.fd, SIZE, batch=3)
+    ring = RingBuffer(kernel.fd, SIZE, batch=3, longest=LONGEST)
     yield ring
     ring.close()
 
@@ -95,21 +105,26 @@ def test_a_record_that_was_given_up_is_passed_over(kernel: Kernel, ring: RingBuf
 
 
 def test_what_was_read_has_room_again(kernel: Kernel, ring: RingBuffer) -> None:
-    half = bytes(SIZE // 2 - 8)
-    assert kernel.write(half)
-    assert kernel.write(half)
+    eighth = bytes(SIZE // 8 - 8)
+    assert all(kernel.write(eighth) for _ in range(8))
     assert not kernel.write(b"")
 
     ring.read()
 
-    assert kernel.write(half)
+    assert [kernel.write(eighth) for _ in range(4)] == [True, True, True, False]
 
 
-@given(st.lists(st.binary(max_size=700), max_size=60))
-@settings(max_examples=60)
-def test_any_records_come_through_however_often_the_ring_goes_round(records: list[bytes]) -> None:
-    kernel = Kernel()
-    ring = RingBuffer(kernel.fd, SIZE, batch=3)
+@pytest.mark.parametrize(
+    "window", [pytest.param(PAGE, id="a-quarter"), pytest.param(4 * PAGE, id="all")]
+)
+@given(records=st.lists(st.binary(max_size=LONGEST), max_size=60))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_records_come_through_however_often_the_ring_goes_round(
+    window: int, monkeypatch: pytest.MonkeyPatch, records: list[bytes]
+) -> None:
+    monkeypatch.setattr(libbpf, "_WINDOW", window)
+    kernel = Kernel(4 * PAGE)
+    ring = RingBuffer(kernel.fd, 4 * PAGE, batch=3, longest=LONGEST)
     read: list[bytes] = []
     for record in records:
         while not kernel.write(record):
@@ -124,7 +139,7 @@ def test_any_records_come_through_however_often_the_ring_goes_round(records: lis
 
 def test_what_can_not_be_mapped_is_an_error_that_says_so() -> None:
     with open("/dev/null", "rb") as null, pytest.raises(BpfError, match="map the ring buffer"):
-        RingBuffer(null.fileno(), SIZE, batch=3)
+        RingBuffer(null.fileno(), SIZE, batch=3, longest=LONGEST)
 
 
 # --- how densely they come ------------------------------------------------------------------

@@ -10,12 +10,13 @@ anything but "/" and NUL.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from ctrwatch.errors import WireError
 from ctrwatch.model import CgroupKey, Kind, RawEvent, Task
 
-__all__ = ("ARGV_MAX", "FIELDS", "PATH_CUT", "PATH_MAX", "VERSION", "decode")
+__all__ = ("ARGV_MAX", "FIELDS", "LONGEST", "PATH_CUT", "PATH_MAX", "VERSION", "decode")
 
 VERSION: Final = 1
 PATH_MAX: Final = 1024
@@ -47,6 +48,10 @@ FIELDS: Final = (  # name and struct code, in the order of struct ctrwatch_recor
     ("comm", "16s"),
 )
 _HEAD: Final = struct.Struct("=" + "".join(code for _, code in FIELDS))
+_KEPT: Final = (
+    64  # command lines, as many as processes that make containers at a time: 1 MB at most
+)
+LONGEST: Final = _HEAD.size + PATH_MAX + ARGV_MAX
 _KINDS: Final = {int(kind): kind for kind in Kind}
 
 
@@ -72,7 +77,6 @@ def decode(record: bytes) -> RawEvent:
     argv_at = _HEAD.size + path_len
     if len(record) < argv_at + argv_len:
         raise WireError(f"record of {len(record)} bytes, but it speaks of {argv_at + argv_len}")
-    argv = record[argv_at : argv_at + argv_len]
     return RawEvent(
         kind=kind,
         boot_ns=boot_ns,
@@ -87,8 +91,8 @@ def decode(record: bytes) -> RawEvent:
             tid=tid,
             uid=uid,
             gid=gid,
-            comm=_text(comm.partition(b"\0")[0]),
-            argv=tuple(_text(argv.removesuffix(b"\0")).split("\0")) if argv else (),
+            comm=_name(comm),
+            argv=_words(record[argv_at : argv_at + argv_len]) if argv_len else (),
             argv_cut=bool(flags & ARGV_CUT_FLAG),
             start_ns=start_ns,
             mnt_ns=mnt_ns,
@@ -97,6 +101,17 @@ def decode(record: bytes) -> RawEvent:
         ),
         lost=lost,
     )
+
+
+# An OCI runtime makes a dozen directories, each time with the same command line.
+@lru_cache(maxsize=_KEPT)
+def _words(argv: bytes) -> tuple[str, ...]:
+    return tuple(_text(argv.removesuffix(b"\0")).split("\0"))
+
+
+@lru_cache(maxsize=_KEPT)
+def _name(comm: bytes) -> str:
+    return _text(comm.partition(b"\0")[0])
 
 
 def _text(raw: bytes) -> str:

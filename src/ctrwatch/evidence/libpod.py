@@ -14,7 +14,6 @@ a write-ahead log).
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -127,6 +126,8 @@ def _in_bolt(root: Tree, place: str, container_id: str) -> Record | None:
 
 
 def _in_sqlite(root: Tree, place: str, container_id: str) -> Record | None:
+    import sqlite3  # a megabyte, for Podman 4.8 and later
+
     fd, path = root.open(place), root.path(place)
     try:
         before = _sqlite_state(root, place, fd)
@@ -151,6 +152,8 @@ def _sqlite_state(root: Tree, place: str, fd: int) -> tuple[bytes, int]:
 
 
 def _query(path: str, fd: int, container_id: str) -> Record | None:
+    import sqlite3
+
     # By the descriptor: the name may be a link by now. "immutable" takes no lock.
     uri = f"file:/proc/self/fd/{fd}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:

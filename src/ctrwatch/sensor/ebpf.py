@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import pkgutil
 import select
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
-from importlib import resources
 from typing import Final, Self
 
 import msgspec
@@ -72,7 +72,7 @@ class EbpfSensor:
             raise _explained(error) from error
         try:
             self._lost = self._object.memory(".bss")
-            self._ring = self._object.ring("ring", batch=_BATCH)
+            self._ring = self._object.ring("ring", batch=_BATCH, longest=wire.LONGEST)
             self._object.attach()
         except libbpf.BpfError as error:
             self._object.close()
@@ -140,11 +140,12 @@ class EbpfSensor:
 
 def _image() -> bytes:
     try:
-        return resources.files("ctrwatch.sensor.bpf").joinpath("birth.bpf.o").read_bytes()
+        image = pkgutil.get_data("ctrwatch.sensor.bpf", "birth.bpf.o")
     except FileNotFoundError:
-        raise HostError(
-            "the BPF program was not built; build it with `make setup` (needs clang)"
-        ) from None
+        image = None
+    if image is None:
+        raise HostError("the BPF program was not built; build it with `make setup` (needs clang)")
+    return image
 
 
 def _explained(error: libbpf.BpfError) -> HostError:

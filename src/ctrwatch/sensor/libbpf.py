@@ -31,6 +31,7 @@ _HEAD: Final = 8
 _LENGTH: Final = struct.Struct("=I")
 _MISSED: Final = re.compile(rb"^recursion_misses:\s*(\d+)$", re.MULTILINE)
 _PAGE: Final = mmap.PAGESIZE
+_WINDOW: Final = 256 << 10  # some 800 records; to map the next one takes 20 µs
 # membarrier(2): MEMBARRIER_CMD_{REGISTER_,}PRIVATE_EXPEDITED, and its number by machine
 _REGISTER: Final = 1 << 4
 _EXPEDITED: Final = 1 << 3
@@ -132,11 +133,12 @@ class BpfObject:
             self._links.append(link)
             self._programs.append(self._lib.bpf_program__fd(program))
 
-    def ring(self, name: str, *, batch: int) -> RingBuffer:
+    def ring(self, name: str, *, batch: int, longest: int) -> RingBuffer:
         """The reading side of that map. One a map: the position is kept with the records."""
         found = self._find(name)
         size = self._lib.bpf_map__max_entries(found)
-        return RingBuffer(int(self._lib.bpf_map__fd(found)), size, batch=batch)
+        fd = int(self._lib.bpf_map__fd(found))
+        return RingBuffer(fd, size, batch=batch, longest=longest)
 
     def missed(self) -> int:
         """
@@ -180,23 +182,30 @@ class RingBuffer:
     """
     The reading side of a BPF ring buffer, by its memory: kernel/bpf/ringbuf.c.
 
-    A page with the reader's position, a page with the writers', and the records, each
-    with a head of 8 bytes of which the first 4 are its length. libbpf maps the records
-    twice, so that none is ever in two pieces, and calls back for each; mapped once they
-    are half as much memory, and reading them takes half the time.
+    A page with the reader's position, a page with the writers', and the records, twice
+    one behind the other, so that none is ever in two pieces; each has a head of 8 bytes,
+    of which the first 4 are its length. libbpf maps all of it and calls back for each
+    record, which costs us as much as decoding it. Of the records we map a window, which
+    goes round: the kernel's memory is not ours as long as nobody reads it.
     """
 
-    def __init__(self, map_fd: int, size: int, *, batch: int) -> None:
-        """*size*: the map's max_entries. *batch*: records of one `read`, so that other work gets its turn."""
+    def __init__(self, map_fd: int, size: int, *, batch: int, longest: int) -> None:
+        """
+        *size*: the map's max_entries. *batch*: records of one `read`, so that other work
+        gets its turn. *longest*: bytes of a record at most.
+        """
         self.fd, self._size, self._batch = map_fd, size, batch
+        self._longest = longest
+        self._span = min(size, _WINDOW)
         try:
             self._mine = mmap.mmap(map_fd, _PAGE)
-            self._theirs = mmap.mmap(map_fd, _PAGE + size, prot=mmap.PROT_READ, offset=_PAGE)
+            self._theirs = mmap.mmap(map_fd, _PAGE, prot=mmap.PROT_READ, offset=_PAGE)
+            self._window = self._map(0)
         except OSError as error:
             raise BpfError(error.errno or errno.EINVAL, "map the ring buffer", "") from None
-        # Of these the first is written and read whole, in one instruction: 8 aligned bytes.
+        # Both are 8 aligned bytes: they are read and written in one instruction.
         self._read_to = memoryview(self._mine).cast("Q")
-        self._written_to = memoryview(self._theirs)[:8].cast("Q")
+        self._written_to = memoryview(self._theirs).cast("Q")
         self._in_order = _memory_order()
 
     def read(self) -> list[bytes]:
@@ -204,37 +213,39 @@ class RingBuffer:
         position, end = self._read_to[0], self._written_to[0]
         if position == end:
             return []
+        at = position & (self._size - 1)
+        if not self._start <= at < self._start + self._span:
+            self._window.close()
+            self._window = self._map(at - at % self._span)
         self._in_order()  # a record's head is read after the position that says it is there …
-        mask = self._size - 1
+        base = position - (at - self._start)
+        end = min(end, base + self._span)  # the rest is in the next window
         found: list[tuple[int, int]] = []
         while position < end and len(found) < self._batch:
-            at = position & mask
-            (length,) = _LENGTH.unpack_from(self._theirs, _PAGE + at)
+            (length,) = _LENGTH.unpack_from(self._window, position - base)
             if length & _BUSY:
                 break  # it is being written
             if not length & _DISCARDED:
-                found.append((at + _HEAD, length))
+                found.append((position - base + _HEAD, length))
             position += _HEAD + ((length & ~_DISCARDED) + 7 & ~7)
         self._in_order()  # … what it holds after the head that says it is whole …
-        records = [self._copy(at, length) for at, length in found]
+        records = [self._window[at : at + length] for at, length in found]
         self._in_order()  # … and its place is given back after it was read
         self._read_to[0] = position
         return records
 
-    def _copy(self, at: int, length: int) -> bytes:
-        end = at + length
-        if end <= self._size:
-            return self._theirs[_PAGE + at : _PAGE + end]
-        return (  # in two pieces; its head is whole, for all is in steps of 8 bytes
-            self._theirs[_PAGE + at : _PAGE + self._size]
-            + self._theirs[_PAGE + max(0, at - self._size) : _PAGE + end - self._size]
-        )
+    def _map(self, start: int) -> mmap.mmap:
+        """A window of the records, and room for one that reaches out of it."""
+        self._start = start
+        room = -(-(_HEAD + self._longest) // _PAGE) * _PAGE
+        length, offset = self._span + room, 2 * _PAGE + start
+        return mmap.mmap(self.fd, length, prot=mmap.PROT_READ, offset=offset)
 
     def close(self) -> None:
         for view in (self._read_to, self._written_to):
             view.release()
-        self._mine.close()
-        self._theirs.close()
+        for memory in (self._mine, self._theirs, self._window):
+            memory.close()
 
 
 def _missed(program_fd: int) -> int:
