@@ -23,6 +23,7 @@ class Scale(NamedTuple):
     """How much of everything; prime numbers show what a batch size hides."""
 
     storm: int = 200_003  # cgroups
+    load: int = 100_003  # cgroups, each time, for the cost
     storms: int = 3  # for the cost, of ctrwatch and of the floor in turn
     lonely: int = 1_009  # cgroups one at a time, for the latency at rest
     idle_s: float = 60
@@ -38,6 +39,7 @@ class Scale(NamedTuple):
 FULL = Scale()
 QUICK = Scale(
     storm=20_011,
+    load=20_011,
     storms=1,
     lonely=101,
     idle_s=5,

@@ -18,11 +18,11 @@ from tests.live.watching import unified
 NAMED = 100  # each of so many is named like a container
 MAKERS = max(2, os.cpu_count() or 1)
 TOP = "ctrwatch-bench"
-_MAKER = f"""
+_MAKER = """
 import os, sys
-top, maker, makers, number = sys.argv[1], *map(int, sys.argv[2:])
+top, maker, makers, number, named = sys.argv[1], *map(int, sys.argv[2:])
 paths = [
-    f"{{top}}/docker/{{n:064x}}" if n % {NAMED} == 0 else f"{{top}}/job-{{n}}"
+    f"{top}/docker/{n:064x}" if named and n % named == 0 else f"{top}/job-{n}"
     for n in range(maker, number, makers)
 ]
 print(flush=True)
@@ -65,15 +65,17 @@ def place() -> Iterator[Place]:
 class Storm:
     """`with Storm(here, 200_003) as storm: storm.begin(); storm.wait()`; `named` are its containers."""
 
-    def __init__(self, here: Place, number: int) -> None:
+    def __init__(self, here: Place, number: int, *, named: int = NAMED) -> None:
+        """*named*: each of so many is named like a container; 0 is none."""
         self.number = number
-        self.named = [container(n) for n in range(0, number, NAMED)]
+        self.named = [container(n) for n in range(0, number, named)] if named else []
+        self._named = str(named)
         self._words: Sequence[str] = (sys.executable, "-c", _MAKER, str(here.path))
 
     def __enter__(self) -> Self:
         self._makers = [
             subprocess.Popen(
-                (*self._words, str(maker), str(MAKERS), str(self.number)),
+                (*self._words, str(maker), str(MAKERS), str(self.number), self._named),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
