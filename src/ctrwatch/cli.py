@@ -73,7 +73,6 @@ def main(*, verbose: bool) -> None:
     ctrwatch explain /docker/…    what a cgroup path proves
     sudo ctrwatch doctor          what this host supports, and what to do
     """
-    leave_out_openssl()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
@@ -177,6 +176,8 @@ def events(
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
     """
+    if metrics is None:  # prometheus-client loads it anyway
+        leave_out_openssl()
     import asyncio
 
     from ctrwatch.commands.events import run
@@ -205,6 +206,7 @@ def events(
 @_watch_options
 def ps(*, as_json: bool, no_trunc: bool, wait: float, sockets: Sequence[str]) -> None:
     """The containers of this host now, of every runtime in one table."""
+    leave_out_openssl()
     import asyncio
 
     from ctrwatch.commands.ps import run
