@@ -135,6 +135,7 @@ class Watch:
                         tasks.create_task(self._hear(self._sensor, tasks), name="sensor")
                         tasks.create_task(self._audit(), name="audit")
                     await evidence.prepare()
+                    self._rounds.runtimes = evidence
                     tasks.create_task(self._list(), name="scan")
                     await asyncio.Event().wait()  # until cancelled, or a task fails
                 finally:

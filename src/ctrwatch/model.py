@@ -263,6 +263,26 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     corrects: tuple[str, ...] = ()
 
 
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A container as its runtime lists it."""
+
+    source: str  # docker, containerd, cri, podman.files
+    runtime: Runtime
+    container_id: ContainerId
+    uid: int  # whose daemon or storage it is; 0 is root
+    created_ns: int | None  # wall clock
+    running: bool | None  # None: it does not say
+    name: str = ""
+    image: str = ""
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What runtimes list; `unavailable` says in a sentence each who could not be asked, and why."""
+
+    records: tuple[Record, ...] = ()
+    unavailable: tuple[str, ...] = ()
+
+
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """What a source is told when it is asked: who, and what is known so far."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from ctrwatch.model import Answer, RawEvent, Subject
+from ctrwatch.model import Answer, Listing, RawEvent, Subject
 
 
 class Sensor(Protocol):
@@ -42,6 +42,14 @@ class Source(Protocol):
     async def ask(self, subject: Subject) -> Answer: ...
 
     async def close(self) -> None: ...
+
+
+class Lister(Protocol):
+    """A runtime that says which containers it has. Never raises for what a daemon did."""
+
+    name: str
+
+    async def records(self) -> Listing: ...
 
 
 class Output(Protocol):

@@ -13,16 +13,18 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
+from ctrwatch.core import audit
 from ctrwatch.core.chain import Chain, Ended, Input, Vanished
 from ctrwatch.core.changes import Living
 from ctrwatch.core.report import Found, Gap
 from ctrwatch.event import ContainerEvent, Finding, GapReason
-from ctrwatch.model import ContainerId, Listed
+from ctrwatch.model import ContainerId, Leads, Listed, Listing, Runtime, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.sensor.host import Host, wall_offset_ns
@@ -34,7 +36,19 @@ _QUIET_S: Final = 0.2  # without a loss: then the storm is over
 _STORM_S: Final = 5.0  # a longer one is looked through in pieces
 _DRAIN_S: Final = 2.0  # for the ring to be read: 8 MB take half a second
 _BEAT_S: Final = 0.01  # at which that is looked at: only in a round
+_SINGLY: Final = 100  # of one user's containers that were not heard, in one look
+_DOUBTS: Final = 256  # containers that are asked for one by one, in one audit
 _PATH_CUT: Final = 1023  # bytes: a longer path may not be the whole one
+
+
+class Runtimes(Protocol):
+    """Who can be asked for lists, and for one container."""
+
+    async def records(self) -> Listing: ...
+
+    async def knows(self, subject: Subject) -> bool:
+        """Whether a source has it, or can't be asked."""
+        ...
 
 
 class Rounds:
@@ -44,8 +58,10 @@ class Rounds:
         self, host: Host, sensor: Sensor | None, chain: Chain, feed: Callable[[Input], None]
     ) -> None:
         self._host, self._sensor, self._chain, self._feed = host, sensor, chain, feed
+        self.runtimes: Runtimes | None = None  # who lists containers, when they can be asked
         self._turn = asyncio.Lock()
         self._lost = 0  # of which a gap was told
+        self._differ: dict[tuple[Finding, ContainerId], Found] = {}  # at the last audit
 
     async def begin(self, past: Past | None, *, existing: bool) -> None:
         """List what is there; with a *past* what is new, and what has gone since."""
@@ -65,6 +81,8 @@ class Rounds:
                     self._feed(msgspec.structs.replace(item, unheard=unheard))
             for event in gone.values():
                 self._feed(Ended(boot_ns=_boot_ns(), event=event))
+        if past is not None and self.runtimes is not None:
+            await self._remember(past, self.runtimes)
 
     async def after_loss(self, since_ns: int) -> None:
         """The kernel dropped raw events, the first of them after *since_ns* (wall clock)."""
@@ -77,7 +95,7 @@ class Rounds:
             self._feed_all(found, vanished)
 
     async def audit(self) -> None:
-        """The cgroup tree against what was told."""
+        """The cgroup tree and the runtimes' lists against what was told."""
         async with self._turn:
             found, vanished = await self._look()
             for item in found:
@@ -85,6 +103,69 @@ class Rounds:
             for one in vanished:
                 self._find("end_missed", one.container_id, one.path)
             self._feed_all(found, vanished)
+        if self.runtimes is not None:
+            before, self._differ = self._differ, {}
+            await self._compare(self.runtimes)
+            for key, difference in self._differ.items():
+                if key not in before:  # what was found once is not found at every beat
+                    self._feed(difference)
+
+    async def _compare(self, runtimes: Runtimes) -> None:
+        listing = await runtimes.records()
+        await self._drained()
+        living = self._chain.containers()
+        announced = frozenset(one.container_id for one in living)
+        now_ns = _boot_ns() + wall_offset_ns()
+        for record in audit.missed(listing, announced, now_ns):
+            self._note(
+                "missed",
+                record.source,
+                record.container_id,
+                runtime=record.runtime,
+                name=record.name,
+                image=record.image,
+            )
+        told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
+        in_doubt = audit.doubts(listing, ((serial, event) for serial, event in told if event))
+        for serial, event in in_doubt[:_DOUBTS]:
+            subject = self._chain.subject(serial)
+            if subject is None or await runtimes.knows(subject):
+                continue
+            if self._chain.subject(serial) is not None:  # it has not ended meanwhile
+                self._note(
+                    "unknown_to_runtime",
+                    "runtimes",
+                    ContainerId(event.container_id),
+                    runtime=event.runtime,
+                    name=event.container_name,
+                    image=event.container_image,
+                    path=event.cgroup.path,
+                )
+
+    async def _remember(self, past: Past, runtimes: Runtimes) -> None:
+        """What was born and has ended while ctrwatch was away, as far as a runtime keeps it."""
+        listing = await runtimes.records()
+        announced = frozenset(
+            [one.container_id for one in self._chain.containers()]
+            + [ContainerId(event.container_id) for event in past.living.values()]
+            + [ContainerId(container_id) for container_id in past.ended]
+        )
+        until_ns = _boot_ns() + wall_offset_ns()
+        for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
+            self._feed(
+                Listed(
+                    boot_ns=_boot_ns(),
+                    container_id=record.container_id,
+                    paths=(),
+                    identity=None,
+                    leads=Leads(),
+                    uid=record.uid,
+                    unheard=True,
+                    source=record.source,
+                    runtime=record.runtime,
+                    created_ns=record.created_ns,
+                )
+            )
 
     def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
         for item in found:
@@ -100,6 +181,7 @@ class Rounds:
         )
 
     def _find(self, finding: Finding, container_id: ContainerId, path: str) -> None:
+        """Of the cgroup tree: it is put right at once, so it is found once."""
         self._feed(
             Found(
                 boot_ns=_boot_ns(),
@@ -110,15 +192,37 @@ class Rounds:
             )
         )
 
+    def _note(
+        self,
+        finding: Finding,
+        source: str,
+        container_id: ContainerId,
+        *,
+        runtime: Runtime,
+        name: str,
+        image: str,
+        path: str = "",
+    ) -> None:
+        """A difference between the lists and what was told."""
+        self._differ[finding, container_id] = Found(
+            boot_ns=_boot_ns(),
+            finding=finding,
+            source=source,
+            container_id=container_id,
+            runtime=runtime,
+            name=name,
+            image=image,
+            path=path,
+        )
+
     async def _look(self) -> tuple[list[Listed], list[Living]]:
         """Who is there and was not heard of, and who was and is not any more."""
         living = self._chain.containers()
         listed = await asyncio.to_thread(scan, self._host)
         away = await asyncio.to_thread(lambda: [one for one in living if self._is_gone(one)])
         await self._drained()
-        found = [
-            item for item in listed if not self._chain.knows(item) and still_there(self._host, item)
-        ]
+        unknown = (item for item in listed if not self._chain.knows(item))
+        found = _bounded(item for item in unknown if still_there(self._host, item))
         still = {one.serial for one in self._chain.containers()}
         return found, [one for one in away if one.serial in still]
 
@@ -146,6 +250,17 @@ class Rounds:
             if time.monotonic() > until_s:
                 break
             await asyncio.sleep(_BEAT_S)
+
+
+def _bounded(items: Iterable[Listed]) -> list[Listed]:
+    """Of each user but root the first hundred: who floods (core/flood.py) is not found one by one."""
+    number: Counter[int] = Counter()
+    found = []
+    for item in items:
+        number[item.uid] += 1
+        if item.uid == 0 or number[item.uid] <= _SINGLY:
+            found.append(item)
+    return found
 
 
 def _places(event: ContainerEvent) -> Iterator[tuple[int | None, int | None, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.runtimes import Runc
+from tests.live.runtimes import IMAGE, Ctr, Docker, Runc
 from tests.live.waiting import until
 from tests.live.watching import CTRWATCH, Event, Watching, ctrwatch, unified
 
@@ -194,6 +194,49 @@ def test_an_audit_finds_who_enters_a_cgroup_that_was_left(fakes: Fakes) -> None:
     assert audit["finding"] == "missed"
     assert audit["cgroup_path"] == created["cgroup"]["path"]
     assert created["evidence"]["missing"]["creator"] == "unheard"
+
+
+def test_what_came_and_went_while_it_was_away_is_remembered(
+    docker: Docker, ctr: Ctr, tmp_path: Path
+) -> None:
+    """Born and ended unheard, but Docker keeps a record of it."""
+    where = ("--socket", f"docker={docker.socket}", "--socket", f"containerd={ctr.socket}")
+    with Watching(*options(tmp_path, *where)) as before:
+        before.stop(signal.SIGKILL)
+    ended = docker.run("true", options=["--name", "restart-short"])
+    until("it has ended", lambda: not docker.inspect(ended)["State"]["Running"])
+    try:
+        with Watching(*options(tmp_path, *where)) as after:
+            created = after.event("container_create", ended)
+            after.event("container_remove", ended)
+    finally:
+        docker.remove(ended)
+
+    assert after.names(ended) == ["container_create", "container_remove"]
+    assert created["container_name"] == "restart-short"
+    assert created["container_image"] == IMAGE
+    assert created["evidence"]["sources"]["ctime"] == "docker"
+    assert created["evidence"]["missing"]["cgroup"] == "unheard"
+
+
+def test_an_audit_finds_who_is_in_no_runtimes_list(fakes: Fakes, docker: Docker) -> None:
+    """A container that only its cgroup's name speaks for, and one that Docker knows."""
+    container, left, known = fake_id(4), fake_id(5), docker.run("sleep", "600")
+    fakes.make(container)
+    fakes.place(left).mkdir()
+    try:
+        with Watching(
+            "--wait", "0.2", "--audit", "1", "--socket", f"docker={docker.socket}"
+        ) as watching:
+            audit = watching.event("audit", container)
+            fakes.enter(left)
+            watching.event("audit", left)  # at a later beat
+    finally:
+        docker.remove(known)
+
+    assert audit["finding"] == "unknown_to_runtime"
+    assert [event["event"] for event in watching.of(container)].count("audit") == 1
+    assert watching.names(known) == ["existing_container"]
 
 
 @pytest.mark.parametrize(

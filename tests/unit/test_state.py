@@ -52,6 +52,7 @@ def test_the_living_are_left_as_they_were_told_last(tmp_path: Path) -> None:
 
     living = left(tmp_path)
     assert list(living) == ["a", "b"]
+    assert living["a"].container_id == WEB.container_id
     assert living["a"] == event("container_create", "a")
     assert living["b"].container_image == "docker.io/library/late:1"
     assert living["b"].event == "container_create"
@@ -141,3 +142,17 @@ def test_any_bytes_are_a_state_or_a_named_error(tmp_path: Path, content: bytes) 
         assert (tmp_path / "announced.jsonl").read_bytes() == content
     else:
         state.close()
+
+
+def test_who_has_ended_lately_is_known(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    for birth in ("a", "b"):
+        ended = msgspec.structs.replace(event("container_create", birth), container_id=birth * 64)
+        state.note(ended)
+    state.note(event("container_remove", "b"))
+    state.close()
+
+    again = State(tmp_path)
+    again.close()
+    assert again.past is not None
+    assert again.past.ended == {"b" * 64}

@@ -901,3 +901,22 @@ def test_one_that_was_told_before_and_is_gone() -> None:
     assert effect.event.id == f"{told.id}-remove"
     assert effect.event.container_id == told.container_id
     assert effect.event.time > told.time
+
+
+def test_one_that_has_gone_and_that_nobody_knows_is_told_at_once() -> None:
+    player = Player()
+    player.change(born(call=None, creator=SYSTEMD), gone(at_ms=5))
+    player.answer("docker.files", NotFound(), at_ms=6)
+    create, remove = player.answer("docker", NotFound(), at_ms=7)
+
+    assert [create.event, remove.event] == ["container_create", "container_remove"]
+    assert create.evidence.status == "unverified"
+
+
+def test_one_that_has_gone_waits_for_who_can_not_answer_yet() -> None:
+    player = Player()
+    player.change(born(call=None, creator=SYSTEMD), gone(at_ms=5))
+    player.answer("docker.files", NotFound(), at_ms=6)
+
+    assert player.answer("docker", DOWN, at_ms=7) == []
+    assert next(event.event for event in player.ring_all()) == "container_create"

@@ -19,7 +19,7 @@ from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, audit, watch_gap
 from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
 from ctrwatch.event import ContainerEvent, Flood, HostEvent
-from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Task
+from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Subject, Task
 
 __all__ = (
     "JOURNAL_VERSION",
@@ -186,6 +186,10 @@ class Chain:
     def knows(self, found: Listed) -> bool:
         """Whether one of its directories is a living container's."""
         return self._lifecycle.knows(found)
+
+    def subject(self, serial: int) -> Subject | None:
+        """Of a living container, for who asks a source about it; None: it has ended."""
+        return self._stories.subject(serial)
 
     def last_told(self, serial: int) -> ContainerEvent | None:
         """Of a living container; None: nothing yet."""

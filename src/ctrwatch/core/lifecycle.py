@@ -53,6 +53,8 @@ __all__ = ("Lifecycle",)
 # Cgroups that an OCI runtime made on its way to the container's own: a handful for each
 # birth, dropped with it. The bound is for runtimes that fail half-way.
 _CANDIDATES: Final = 1024
+# OCI runtimes that may go on making directories: each lives for a tenth of a second.
+_MAKERS: Final = 256
 # Cgroups that nobody's name or command line explains, until a first task has entered: a
 # host makes a few at a time; a user who makes more only loses his own.
 _STRANGERS: Final = 4096
@@ -106,7 +108,7 @@ class Lifecycle:
         self._living: dict[_Key, _Container] = {}
         self._by_cgroup: Places[_Container] = Places()
         self._by_path: dict[str, _Container] = {}
-        self._by_maker: dict[_Maker, _Container] = {}
+        self._by_maker: OrderedDict[_Maker, _Container] = OrderedDict()
         self._candidates: OrderedDict[CgroupKey, tuple[RawEvent, OciCall]] = OrderedDict()
         self._strangers: OrderedDict[CgroupKey, _Stranger] = OrderedDict()
 
@@ -457,6 +459,8 @@ class Lifecycle:
             return
         signature = container.maker = _maker(maker, call)
         self._by_maker[signature] = container
+        if len(self._by_maker) > _MAKERS:
+            self._by_maker.popitem(last=False)[1].maker = None
         parents = [
             key
             for key, (other, others_call) in self._candidates.items()

@@ -37,6 +37,7 @@ from ctrwatch.model import (
     Facts,
     Found,
     Missing,
+    NotFound,
     Subject,
     Task,
     Unavailable,
@@ -173,6 +174,11 @@ class Stories:
         self._lost_told = self.lost
         return [Tell(gone, None)]
 
+    def subject(self, serial: int) -> Subject | None:
+        """Of a living container; None: it has ended."""
+        story = self._shelf.look(serial)
+        return story.subject() if story is not None else None
+
     def last_told(self, serial: int) -> ContainerEvent | None:
         """What was told of it last; None: nothing yet, or it has ended."""
         story = self._shelf.look(serial)
@@ -261,8 +267,10 @@ class Stories:
     def _ready(self, story: Story, now_ns: int) -> bool:
         if now_ns >= story.born.boot_ns + self._wait_ns:
             return True
-        if story.missing():
-            return False
+        if missing := story.missing():
+            # Who does not know one that has gone will not: records come before the cgroup.
+            answers = self._answers(story, missing)
+            return story.gone is not None and all(isinstance(a, Found | NotFound) for a in answers)
         if story.started is not None or story.gone is not None or now_ns >= story.settled_ns:
             return True
         placed = story.cgroup.hierarchy_id == 0 or not self._unified

@@ -7,10 +7,12 @@ and its turn in core/steps.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from ctrwatch.core.steps import LEADS_ONLY, STEPS
 from ctrwatch.core.tally import State
 from ctrwatch.evidence.asking import Daemons
 from ctrwatch.evidence.bundle import Bundle
@@ -20,15 +22,20 @@ from ctrwatch.evidence.discover import Kind, Sockets
 from ctrwatch.evidence.docker import DockerFiles
 from ctrwatch.evidence.engine import DockerEngine
 from ctrwatch.evidence.files import Readers
+from ctrwatch.evidence.lists import merged
 from ctrwatch.evidence.lookout import Lookout
 from ctrwatch.evidence.lxc import Lxc
 from ctrwatch.evidence.nspawn import Nspawn
 from ctrwatch.evidence.podman import PodmanFiles
 from ctrwatch.evidence.process import Creator, Init
-from ctrwatch.model import CgroupKey, Task
-from ctrwatch.ports import Source
+from ctrwatch.model import CgroupKey, Listing, NotFound, Runtime, Subject, Task
+from ctrwatch.ports import Lister, Source
 
 __all__ = ("Evidence",)
+
+
+# A bundle is the OCI runtime's, and stays where a daemon has forgotten its container.
+_NO_RECORDS: Final = LEADS_ONLY | {"bundle"}
 
 
 class Evidence:
@@ -53,6 +60,8 @@ class Evidence:
         self._containerd = Containerd(readers, self._sockets, back)
         self._creator = Creator(readers, proc)
         docker, cri = DockerEngine(self._sockets, back), Cri(readers, self._sockets, back)
+        podman = PodmanFiles(readers)
+        self._listers: Final[tuple[Lister, ...]] = (docker, self._containerd, cri, podman)
         made: tuple[Source, ...] = (
             self._creator,
             Init(proc, cgroup_dir),
@@ -60,7 +69,7 @@ class Evidence:
             Nspawn(readers, proc),
             Bundle(readers),
             DockerFiles(readers),
-            PodmanFiles(readers),
+            podman,
             self._containerd,
             cri,
             docker,
@@ -93,6 +102,21 @@ class Evidence:
             kind: daemons.states(self._sockets.present(kind))
             for kind, daemons in self._daemons.items()
         }
+
+    async def records(self) -> Listing:
+        """What the runtimes list: for the rounds, which compare it with what was heard."""
+        return merged(await asyncio.gather(*(lister.records() for lister in self._listers)))
+
+    async def knows(self, subject: Subject) -> bool:
+        """Whether a runtime's own record of it is there, or can't be looked at now."""
+        runtime = subject.facts.runtime or Runtime.UNKNOWN
+        names = dict.fromkeys(step.source for step in STEPS if step.concerns(runtime))
+        for name in names:
+            if name in _NO_RECORDS:
+                continue
+            if not isinstance(await self.sources[name].ask(subject), NotFound):
+                return True
+        return False
 
     async def close(self) -> None:
         if self._lookout is not None:

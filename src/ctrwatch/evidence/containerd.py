@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Final
 from ctrwatch.core.annotations import from_labels
 from ctrwatch.core.cmdline import is_container_id
 from ctrwatch.evidence.asking import Daemons, nobody
-from ctrwatch.evidence.discover import Sockets, speaks_for
+from ctrwatch.evidence.discover import Sockets, socket_at, speaks_for
 from ctrwatch.evidence.files import Readers
 from ctrwatch.evidence.images import Images, nanoseconds, of_dockers
+from ctrwatch.evidence.lists import LISTED_BYTES, listings
 from ctrwatch.evidence.values import joined
 from ctrwatch.model import (
     Answer,
+    ContainerId,
     Facts,
     Found,
     Leads,
+    Listing,
     NotFound,
+    Record,
     Runtime,
     Subject,
 )
@@ -80,6 +84,13 @@ class Containerd:
             ask = self._ask_for_docker
         return await self.daemons.ask(sockets, lambda socket: ask(socket, subject))
 
+    async def records(self) -> Listing:
+        """All containers of every containerd and namespace, those that have ended too."""
+        sockets = self._sockets.present("containerd")
+        if sockets:
+            await self._load()
+        return await listings(self.name, sockets, _records)
+
     async def close(self) -> None:
         await self.daemons.close()
         self._readers.close()
@@ -134,3 +145,25 @@ class Containerd:
         )
         image = await self._images.of(client, namespace, record, image_ref)
         return joined(from_labels(labels), facts, image)
+
+
+async def _records(socket: str) -> list[Record]:
+    from ctrwatch.evidence.api.client import connected
+
+    owner, found = socket_at(socket, None), []
+    async with connected(socket, LISTED_BYTES) as client:
+        for namespace in filter(is_container_id, (await client.namespaces())[:_NAMESPACES]):
+            running = await client.running(namespace)
+            found += [
+                Record(
+                    source=Containerd.name,
+                    runtime=Runtime.DOCKER if namespace in _DOCKERS else Runtime.CONTAINERD,
+                    container_id=ContainerId(record.id),
+                    uid=owner.st_uid if owner is not None else 0,
+                    created_ns=nanoseconds(record.created_at) or None,
+                    running=record.id in running,
+                    image=record.image,
+                )
+                for record in await client.containers(namespace)
+            ]
+    return found

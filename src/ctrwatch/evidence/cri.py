@@ -12,19 +12,25 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ctrwatch.core import reference
 from ctrwatch.core.annotations import from_labels
 from ctrwatch.evidence.asking import Daemons, Unanswered, nobody
-from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.discover import Sockets, socket_at
 from ctrwatch.evidence.files import Readers
+from ctrwatch.evidence.lists import LISTED_BYTES, listings
 from ctrwatch.evidence.values import hex_id, joined, sha256
 from ctrwatch.model import (
     Answer,
+    ContainerId,
     Facts,
     Found,
     Leads,
+    Listing,
     Missing,
     NotFound,
+    Record,
     Runtime,
     Subject,
     Unavailable,
@@ -40,6 +46,10 @@ _RUNTIMES: Final = {  # as Version names them
     "containerd": Runtime.CONTAINERD,
     "docker": Runtime.DOCKER,  # cri-dockerd
 }
+
+
+_RUNNING: Final = 1  # ContainerState
+_READY: Final = 0  # PodSandboxState
 
 
 class Cri:
@@ -64,6 +74,13 @@ class Cri:
             return Unavailable("cri: its socket is gone", away=True)
         return await self.daemons.ask(sockets, lambda socket: _ask(socket, container_id))
 
+    async def records(self) -> Listing:
+        """All containers and sandboxes, those that have ended too."""
+        sockets = self._sockets.present("cri")
+        if sockets:
+            await self._load()
+        return await listings(self.name, sockets, _records)
+
     async def close(self) -> None:
         await self.daemons.close()
         self._readers.close()
@@ -77,6 +94,37 @@ class Cri:
 
         async with connected(socket) as client:
             await client.runtime()
+
+
+async def _records(socket: str) -> list[Record]:
+    from ctrwatch.evidence.api.cri import connected
+
+    owner = socket_at(socket, None)
+    async with connected(socket, LISTED_BYTES) as client:
+        name, _ = await client.runtime()
+        containers, sandboxes = await client.containers(), await client.sandboxes()
+    common = Record(
+        source=Cri.name,
+        runtime=_RUNTIMES.get(name, Runtime.UNKNOWN),
+        container_id=ContainerId(""),
+        uid=owner.st_uid if owner is not None else 0,
+        created_ns=None,
+        running=None,
+    )
+    return [
+        *(_record(common, each, is_running=each.state == _RUNNING) for each in containers),
+        *(_record(common, each, is_running=each.state == _READY) for each in sandboxes),
+    ]
+
+
+def _record(common: Record, listed: Container | PodSandbox, *, is_running: bool) -> Record:
+    return msgspec.structs.replace(
+        common,
+        container_id=ContainerId(listed.id),
+        created_ns=listed.created_at or None,
+        running=is_running,
+        name=listed.metadata.name,
+    )
 
 
 async def _ask(socket: str, container_id: str) -> Answer:

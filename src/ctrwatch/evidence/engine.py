@@ -17,10 +17,22 @@ import msgspec
 from ctrwatch.core.image import kind_of_type
 from ctrwatch.evidence import http
 from ctrwatch.evidence.asking import Daemons, Unanswered, nobody
-from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.discover import Sockets, socket_at
 from ctrwatch.evidence.docker import facts_of_names, image_facts
+from ctrwatch.evidence.lists import LISTED_BYTES, listings
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, sha256
-from ctrwatch.model import Answer, Facts, Found, NotFound, Runtime, Subject, Unavailable
+from ctrwatch.model import (
+    Answer,
+    ContainerId,
+    Facts,
+    Found,
+    Listing,
+    NotFound,
+    Record,
+    Runtime,
+    Subject,
+    Unavailable,
+)
 
 __all__ = ("DockerEngine", "Listed", "facts_of", "listed")
 
@@ -28,6 +40,7 @@ T = TypeVar("T")
 
 _ANSWER_BYTES: Final = 1 << 20  # measured: 3 KB; labels and long histories make it larger
 _OK: Final = 200
+_RUNNING: Final = frozenset({"running", "paused", "restarting"})
 
 
 class Listed(msgspec.Struct, frozen=True, rename="pascal"):
@@ -39,6 +52,7 @@ class Listed(msgspec.Struct, frozen=True, rename="pascal"):
     image_id: str = msgspec.field(name="ImageID", default="")
     created: int = 0  # seconds
     labels: dict[str, str] | None = None
+    state: str = ""
 
 
 class _Descriptor(msgspec.Struct, frozen=True, rename="camel"):
@@ -70,6 +84,10 @@ class DockerEngine:
             return Unavailable("docker: its socket is gone", away=True)
         return await self.daemons.ask(sockets, lambda socket: self._ask(socket, container_id))
 
+    async def records(self) -> Listing:
+        """All containers of every dockerd, those that have ended too."""
+        return await listings(self.name, self._sockets.present("docker"), _records)
+
     async def close(self) -> None:
         await self.daemons.close()
 
@@ -92,6 +110,31 @@ class DockerEngine:
         return response.body if response.status == _OK else None
 
 
+async def _records(socket: str) -> list[Record]:
+    response = await http.get(socket, "/containers/json?all=1", LISTED_BYTES)
+    if response.status != _OK:
+        raise Unanswered(f"it answered {response.status} to GET /containers/json")
+    owner = socket_at(socket, None)
+    return records_of(response.body, owner.st_uid if owner is not None else 0)
+
+
+def records_of(body: bytes, uid: int) -> list[Record]:
+    """An answer to `GET /containers/json`; *uid* is the daemon's. Raises `Unanswered`."""
+    return [
+        Record(
+            source=DockerEngine.name,
+            runtime=Runtime.DOCKER,
+            container_id=ContainerId(each.id),
+            uid=uid,
+            created_ns=_created_ns(each),
+            running=each.state in _RUNNING,
+            name=_own_name(each.names or []).removeprefix("/"),
+            image=each.image,
+        )
+        for each in _decoded(body, list[Listed])
+    ]
+
+
 def listed(body: bytes, container_id: str) -> Listed | None:
     """The container in an answer to `GET /containers/json`. Raises `Unanswered`."""
     containers = _decoded(body, list[Listed])
@@ -105,8 +148,11 @@ def facts_of(container: Listed, image: bytes | None) -> Facts:
     None: the image was removed, and the container runs on. Raises `Unanswered`.
     """
     names = facts_of_names(_own_name(container.names or []), container.labels or {})
-    created_ns = container.created * 1_000_000_000 if 0 < container.created < 1 << 33 else None
-    return joined(names, _of_image(container, image), Facts(created_ns=created_ns))
+    return joined(names, _of_image(container, image), Facts(created_ns=_created_ns(container)))
+
+
+def _created_ns(container: Listed) -> int | None:
+    return container.created * 1_000_000_000 if 0 < container.created < 1 << 33 else None
 
 
 def _of_image(container: Listed, body: bytes | None) -> Facts:

@@ -20,15 +20,20 @@ from ctrwatch.core import reference
 from ctrwatch.core.image import Kind, Manifest
 from ctrwatch.evidence import libpod
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
+from ctrwatch.evidence.lists import bounded, merged
 from ctrwatch.evidence.storage import Storages
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, rfc3339_ns, sha256
 from ctrwatch.model import (
+    NOWHERE,
     Answer,
+    ContainerId,
     Facts,
     Found,
     Leads,
+    Listing,
     Missing,
     NotFound,
+    Record,
     Runtime,
     Subject,
     Unavailable,
@@ -45,6 +50,16 @@ _INDEXES: Final = 16  # files kept: four users' storages
 _MANIFEST_BYTES: Final = 4 << 20
 _HERE: Final = "localhost"
 _DIGESTS: Final = 16  # of one image, looked through
+# For whom to look up root's storage.
+_ROOTS: Final = Subject(
+    container_id=ContainerId(""),
+    cgroup=NOWHERE,
+    cgroup_path="",
+    uid=0,
+    creator=None,
+    init=None,
+    facts=Facts(),
+)
 _POD_FIELDS: Final = ("pod_name", "pod_namespace", "pod_uid")
 
 
@@ -113,8 +128,29 @@ class PodmanFiles:
                 return Found(facts)
         return refusal
 
+    async def records(self) -> Listing:
+        """Podman's containers in root's storage; whether they run does not stand there."""
+        places = await self._storages.of(_ROOTS)
+        return merged([await self._listed(root) for root in places.graph_roots])
+
     async def close(self) -> None:
         self._readers.close()
+
+    async def _listed(self, root: Tree) -> Listing:
+        parts = []
+        for driver in _DRIVERS:
+            for index in _CONTAINER_INDEXES:
+                name = f"{driver}-containers/{index}"
+                try:
+                    known = await self._containers.get(root, name)
+                except Absent:
+                    continue
+                except Unreadable as error:
+                    parts.append(Listing(unavailable=(f"podman.files: {error}",)))
+                    continue
+                found = [_record(each, root.uid) for each in known.values()]
+                parts.append(bounded(root.path(name), [each for each in found if each.name]))
+        return merged(parts)
 
     async def _facts(self, root: Tree, subject: Subject) -> Facts | None:
         container_id = subject.container_id
@@ -201,6 +237,21 @@ class PodmanFiles:
             return None
 
 
+def _record(stored: _Stored, uid: int) -> Record:
+    """Of a container of Podman's; others' have no name in their metadata."""
+    metadata = _metadata(stored)
+    return Record(
+        source=PodmanFiles.name,
+        runtime=Runtime.CRIO if metadata.pod_id else Runtime.PODMAN,
+        container_id=ContainerId(stored.id),
+        uid=uid,
+        created_ns=rfc3339_ns(stored.created),
+        running=None,
+        name=metadata.name,
+        image=metadata.image_name,
+    )
+
+
 def _of_libpod(record: libpod.Record) -> Facts:
     container = record.container
     absent = dict.fromkeys(_POD_FIELDS, Missing.NOT_IN_POD)
@@ -248,11 +299,15 @@ def _was_in_a_registry(image: _Image) -> bool:
     return any(each.registry != _HERE for each in parsed)
 
 
-def _of_storage(stored: _Stored) -> Facts:
+def _metadata(stored: _Stored) -> _Metadata:
     try:
-        metadata = from_json(stored.metadata or "{}", _Metadata)
+        return from_json(stored.metadata or "{}", _Metadata)
     except NotJsonError:
-        metadata = _Metadata()
+        return _Metadata()
+
+
+def _of_storage(stored: _Stored) -> Facts:
+    metadata = _metadata(stored)
     facts = Facts(
         created_ns=rfc3339_ns(stored.created),
         image=reference.normalise(metadata.image_name) if metadata.image_name else None,

@@ -20,11 +20,11 @@ from grpclib.protocol import H2Protocol
 
 from ctrwatch.evidence.asking import Unanswered
 
-__all__ = ("Client", "NoSuch", "connected")
+__all__ = ("CONNECTION_BYTES", "Client", "NoSuch", "connected")
 
 Reply = TypeVar("Reply", bound=Message)
 
-_CONNECTION_BYTES: Final = 8 << 20  # of all answers to one question
+CONNECTION_BYTES: Final = 8 << 20  # of all answers to one question
 _NAMESPACE: Final = "containerd-namespace"
 
 
@@ -82,9 +82,14 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(socket: str) -> AsyncIterator[Client]:
-    """A connection for one question; it is made with the first call, and closed at once."""
+async def connected(socket: str, most: int = CONNECTION_BYTES) -> AsyncIterator[Client]:
+    """
+    A connection for one question; it is made with the first call, and closed at once.
+
+    *most*: bytes that it may bring.
+    """
     channel = _Channel(path=socket)
+    channel.most = most
     try:
         yield Client(channel)
     finally:
@@ -92,15 +97,15 @@ async def connected(socket: str) -> AsyncIterator[Client]:
 
 
 class _Protocol(H2Protocol):
-    _left = _CONNECTION_BYTES
+    most = left = CONNECTION_BYTES
     refused = ""  # why this end closed the connection
     too_large = False
 
     def data_received(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
+        self.left -= len(data)
+        if self.left < 0:
             self.too_large = True
-            self._refuse(f"an answer larger than {_CONNECTION_BYTES} bytes")
+            self._refuse(f"an answer larger than {self.most} bytes")
             return
         try:
             super().data_received(data)
@@ -114,6 +119,7 @@ class _Protocol(H2Protocol):
 
 class _Channel(Channel):
     _made: _Protocol | None = None
+    most = CONNECTION_BYTES
 
     @property
     def refused(self) -> str:
@@ -130,4 +136,5 @@ class _Channel(Channel):
     def _protocol_factory(self) -> H2Protocol:
         made: Any = super()._protocol_factory()
         self._made = _Protocol(made.handler, made.config, made.h2_config)
+        self._made.most = self._made.left = self.most
         return self._made

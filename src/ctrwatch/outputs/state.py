@@ -37,10 +37,15 @@ _BORN: Final = frozenset({"container_create", "existing_container", "container_u
 
 
 class Past(NamedTuple):
-    """What an earlier ctrwatch left: *until_ns*, wall clock, it was there; *living* by birth id."""
+    """
+    What an earlier ctrwatch left: *until_ns*, wall clock, it was there.
+
+    *living* by birth id; *ended* has the ids of containers that were told with their end, lately.
+    """
 
     until_ns: int
     living: dict[str, ContainerEvent]
+    ended: frozenset[str] = frozenset()
 
 
 class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +57,7 @@ class _Line(msgspec.Struct, frozen=True):
 
     id: str = ""
     gone: str = ""
+    container_id: str = ""
 
     @property
     def birth(self) -> str:
@@ -177,32 +183,44 @@ def _read(path: Path) -> Past | None:
             log.warning("%s: a line can't be read (%s); it is left out", path, error)
             continue
         living[event.id.partition("-")[0]] = event
-    return Past(until_ns, living)
+    return Past(until_ns, living, _ended(path))
+
+
+def _ended(path: Path) -> frozenset[str]:
+    containers: dict[str, str] = {}
+    ended = set()
+    for _, raw in _lines(path):
+        line = _decoded(raw)
+        if line is not None and line.gone:
+            ended.add(containers.pop(line.birth, ""))
+        elif line is not None and len(containers) < _MOST:
+            containers[line.birth] = line.container_id
+    return frozenset(ended)
 
 
 def _living_lines(path: Path) -> Iterator[bytes]:
     """The last line of each that has not gone, oldest first."""
     last: dict[str, int] = {}
     for at, line in _lines(path):
-        birth = _birth(line)
-        if birth is None:
+        read = _decoded(line)
+        if read is None:
             continue
-        last.pop(birth[0], None)
-        if not birth[1] and len(last) < _MOST:
-            last[birth[0]] = at
+        last.pop(read.birth, None)
+        if not read.gone and len(last) < _MOST:
+            last[read.birth] = at
     wanted = frozenset(last.values())
     for at, line in _lines(path):
         if at in wanted:
             yield line
 
 
-def _birth(line: bytes) -> tuple[str, bool] | None:
-    """Whose line it is, and whether it says that it has gone; None: nobody's."""
+def _decoded(line: bytes) -> _Line | None:
+    """None: nobody's."""
     try:
         read = _LINE.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return (read.birth, bool(read.gone)) if read.birth else None
+    return read if read.birth else None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -16,6 +16,8 @@ from ctrwatch.evidence.api.containers_pb2 import (
     Container,
     GetContainerRequest,
     GetContainerResponse,
+    ListContainerMessage,
+    ListContainersRequest,
 )
 from ctrwatch.evidence.api.content_pb2 import (
     InfoRequest,
@@ -31,11 +33,15 @@ from ctrwatch.evidence.api.images_pb2 import (
     ListImagesResponse,
 )
 from ctrwatch.evidence.api.namespaces_pb2 import ListNamespacesRequest, ListNamespacesResponse
+from ctrwatch.evidence.api.tasks_pb2 import ListTasksRequest, ListTasksResponse
 from ctrwatch.evidence.api.types_pb2 import Descriptor as Target
 
 __all__ = ("Client", "Container", "Image", "Target", "connected")
 
 _GET_CONTAINER: Final = "/containerd.services.containers.v1.Containers/Get"
+_LIST_CONTAINERS: Final = "/containerd.services.containers.v1.Containers/ListStream"
+_LIST_TASKS: Final = "/containerd.services.tasks.v1.Tasks/List"
+_ALIVE: Final = frozenset({2, 4, 5})  # running, paused, pausing
 _GET_IMAGE: Final = "/containerd.services.images.v1.Images/Get"
 _LIST_IMAGES: Final = "/containerd.services.images.v1.Images/List"
 _LIST_NAMESPACES: Final = "/containerd.services.namespaces.v1.Namespaces/List"
@@ -64,6 +70,20 @@ class Client:
         except rpc.NoSuch:
             return None
         return answer.container
+
+    async def containers(self, namespace: str) -> list[Container]:
+        """All of the namespace, with all that is kept of them."""
+        answers = await self._calls.stream(
+            _LIST_CONTAINERS, ListContainersRequest(), ListContainerMessage, namespace
+        )
+        return [answer.container for answer in answers]
+
+    async def running(self, namespace: str) -> set[str]:
+        """The ids of the containers that have a task which has begun, and has not ended."""
+        answer = await self._calls.call(
+            _LIST_TASKS, ListTasksRequest(), ListTasksResponse, namespace
+        )
+        return {task.id for task in answer.tasks if task.status in _ALIVE}
 
     async def image(self, namespace: str, name: str) -> Image | None:
         request = GetImageRequest(name=name)
@@ -97,6 +117,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(socket: str) -> AsyncIterator[Client]:
-    async with rpc.connected(socket) as calls:
+async def connected(socket: str, most: int = rpc.CONNECTION_BYTES) -> AsyncIterator[Client]:
+    """*most*: bytes that it may bring."""
+    async with rpc.connected(socket, most) as calls:
         yield Client(calls)

@@ -61,6 +61,18 @@ class Client:
         )
         return next((each for each in answer.items if each.id == sandbox_id), None)
 
+    async def containers(self) -> list[Container]:
+        answer = await self._calls.call(
+            _RUNTIME + "ListContainers", ListContainersRequest(), ListContainersResponse
+        )
+        return list(answer.containers)
+
+    async def sandboxes(self) -> list[PodSandbox]:
+        answer = await self._calls.call(
+            _RUNTIME + "ListPodSandbox", ListPodSandboxRequest(), ListPodSandboxResponse
+        )
+        return list(answer.items)
+
     async def image(self, name: str) -> Image | None:
         request = ImageStatusRequest(image=ImageSpec(image=name))
         try:
@@ -71,6 +83,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(socket: str) -> AsyncIterator[Client]:
-    async with rpc.connected(socket) as calls:
+async def connected(socket: str, most: int = rpc.CONNECTION_BYTES) -> AsyncIterator[Client]:
+    """*most*: bytes that it may bring."""
+    async with rpc.connected(socket, most) as calls:
         yield Client(calls)

@@ -1,0 +1,60 @@
+"""
+What runtimes list: all their containers at once, asked of every daemon that is there.
+
+For the rounds (rounds.py), which compare it with what was heard; no event waits for it. Who does
+not answer is named, so that "not listed" is never taken for "unknown".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
+
+from ctrwatch.core.text import clean
+from ctrwatch.evidence.asking import Unanswered
+from ctrwatch.model import Listing, Record
+
+__all__ = ("LISTED_BYTES", "MOST", "bounded", "listings", "merged")
+
+LIST_S: Final = 5.0  # ten thousand containers of dockerd's take 2 s; nobody waits meanwhile
+LISTED_BYTES: Final = 64 << 20  # of one daemon: a containerd lists 6 KB a container, its spec
+MOST: Final = 65_536  # containers of one daemon: what a host can have of pids
+_SAID: Final = 300  # characters of what is wrong with a daemon
+
+
+async def listings(
+    name: str, sockets: Iterable[str], question: Callable[[str], Awaitable[list[Record]]]
+) -> Listing:
+    """Put *question* to each socket at once; it may raise `Unanswered`."""
+
+    async def one(socket: str) -> Listing:
+        try:
+            async with asyncio.timeout(LIST_S):
+                return bounded(f"{name}: {socket}", await question(socket))
+        except TimeoutError:
+            why = f"no list in {LIST_S:g} s"
+        except Unanswered as error:
+            why = str(error)
+        return Listing(unavailable=(clean(f"{name}: {socket}: {why}", _SAID),))
+
+    # Each in a task of its own: grpclib cancels the one that it works in.
+    return merged(await asyncio.gather(*(one(socket) for socket in sockets)))
+
+
+def bounded(who: str, records: list[Record]) -> Listing:
+    """All of them, or as many as are read, with a word on the rest."""
+    if len(records) <= MOST:
+        return Listing(records=tuple(records))
+    cut = clean(f"{who}: {len(records)} containers, of which {MOST} were read", _SAID)
+    return Listing(records=tuple(records[:MOST]), unavailable=(cut,))
+
+
+def merged(parts: Iterable[Listing]) -> Listing:
+    """In a stable order: by source, then by id."""
+    parts = [*parts]
+    records = {(each.source, each.container_id): each for part in parts for each in part.records}
+    return Listing(
+        records=tuple(records[key] for key in sorted(records)),
+        unavailable=tuple(why for part in parts for why in part.unavailable),
+    )

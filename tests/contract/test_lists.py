@@ -1,0 +1,88 @@
+"""What runtimes list, by recorded answers and files of real ones; and by daemons that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctrwatch.evidence import lists
+from ctrwatch.evidence.cri import Cri
+from ctrwatch.evidence.discover import Sockets
+from ctrwatch.evidence.engine import DockerEngine
+from ctrwatch.evidence.files import Readers
+from ctrwatch.evidence.podman import PodmanFiles
+from ctrwatch.evidence.storage import Storages
+from ctrwatch.model import Runtime
+from tests.contract.daemons import RecordedCri, docker, hangs, listening, says, serving
+from tests.contract.data import DATA, ids
+from tests.unit.test_audit import record
+
+LISTED = (DATA / "docker/engine/containers.json").read_bytes()
+
+
+def engine(*sockets: Path) -> DockerEngine:
+    return DockerEngine(Sockets({"docker": [*map(str, sockets)]}, ()))
+
+
+async def test_dockers_list(socket: Path) -> None:
+    async with listening(socket, docker({"/containers/json": LISTED})):
+        listing = await engine(socket).records()
+
+    (one,) = listing.records
+    assert listing.unavailable == ()
+    assert one.container_id == ids("docker")["by-registry"]
+    assert (one.runtime, one.name) == (Runtime.DOCKER, "by-registry")
+    assert one.image == "127.0.0.1:5055/app/web:1"
+    assert one.created_ns
+    assert one.uid == socket.parent.stat().st_uid
+
+
+async def test_the_cris_list_has_sandboxes_too(readers: Readers, socket: Path) -> None:
+    crio = RecordedCri()
+    crio.containers[0]["state"], crio.sandboxes[0]["state"] = "CONTAINER_EXITED", "SANDBOX_READY"
+    async with serving(socket, crio):
+        listing = await Cri(readers, Sockets({"cri": [str(socket)]}, ())).records()
+
+    states = {each.container_id: each.running for each in listing.records}
+    assert states == {crio.containers[0]["id"]: False, crio.sandboxes[0]["id"]: True}
+    assert {each.runtime for each in listing.records} == {Runtime.CRIO}
+
+
+async def test_podmans_storage_lists_without_a_daemon(readers: Readers) -> None:
+    storages = Storages(readers, system=(), roots=(str(DATA / "podman/root"),))
+    listing = await PodmanFiles(readers, storages).records()
+
+    assert set(ids("podman").values()) <= {each.container_id for each in listing.records}
+    assert {each.running for each in listing.records} == {None}
+    assert {each.runtime for each in listing.records} == {Runtime.PODMAN}
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(hangs, id="hangs"),
+        pytest.param(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"), id="nonsense"),
+        pytest.param(says(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), id="refuses"),
+    ],
+)
+async def test_who_can_not_be_asked_is_named_and_hides_nobody(
+    behaviour: object, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "LIST_S", 0.5)
+    beside = socket.with_name("other.sock")
+    well = docker({"/containers/json": LISTED})
+    async with listening(beside, behaviour), listening(socket, well):  # type: ignore[arg-type]
+        listing = await engine(beside, socket).records()
+
+    assert len(listing.records) == 1
+    (said,) = listing.unavailable
+    assert said.startswith(f"docker: {beside}: ")
+
+
+def test_more_than_is_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "MOST", 2)
+    listing = lists.bounded("docker: x", [record(name) for name in "abc"])
+
+    assert [each.container_id for each in listing.records] == ["a", "b"]
+    assert listing.unavailable == ("docker: x: 3 containers, of which 2 were read",)
