@@ -575,6 +575,21 @@ def test_a_listed_container_has_one_maker() -> None:
     assert remembered(lifecycle) == {}
 
 
+@pytest.mark.parametrize("ends", ["started-anew", "removed"])
+def test_an_answer_that_comes_after_the_end_tells_of_nothing_again(ends: str) -> None:
+    """Heard while nothing explained it, then listed; it had ended before the answer."""
+    lifecycle, kernel, maker = Lifecycle(), Kernel(), runc("web")
+    lifecycle.feed(kernel.mkdir(WEB, SYSTEMD))
+    assert len(lifecycle.feed(kernel.attach(WEB, child(maker)))) == 1  # a Look, not answered yet
+    key = kernel.key(WEB)
+    assert len(births(lifecycle.listed(listed(kernel, WEB, (0,))))) == 1
+    anew = ends == "started-anew"
+    end = kernel.mkdir(WEB, runc("web", pid=99)) if anew else kernel.rmdir(WEB)
+    assert names(lifecycle.feed(end))[0] == "Gone"
+
+    assert births(lifecycle.looked(key, maker)) == []
+
+
 def test_a_listed_container_without_a_directory_is_none() -> None:
     found = listed(Kernel(), WEB, ())
 

@@ -336,6 +336,7 @@ class Lifecycle:
         container = self._by_cgroup.remove(event.cgroup)
         if container is None:
             return []
+        self._strangers.pop(event.cgroup, None)
         container.dying = True
         left = [*self._by_cgroup.of(container)]
         if self._is_mounted(event.cgroup):
@@ -449,6 +450,9 @@ class Lifecycle:
             del self._by_path[container.path]
         if container.maker is not None and self._by_maker.get(container.maker) is container:
             del self._by_maker[container.maker]
+        for cgroup in self._by_cgroup.of(container):
+            self._strangers.pop(cgroup, None)  # a `Look` under way, or a task that
+            self._candidates.pop(cgroup, None)  # enters late, would tell of it again
         self._by_cgroup.forget(container)
         return [Gone(serial=container.serial, boot_ns=boot_ns)]
 

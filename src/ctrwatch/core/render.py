@@ -148,7 +148,7 @@ def missing_mark(event: ContainerEvent) -> str:
         return ""
     if event.evidence.status == "unverified":
         uid = event.creator.uid
-        by = "" if uid is None else f", made by uid {uid}"
+        by = "" if uid is None else f", made by uid {clean(str(uid), 20)}"
         return f"  ! unverified: only its name speaks for a container{by}"
     said = (f"{clean(field, 40)} ({reason})" for field, reason in reasons.items())
     return "  ! missing: " + ", ".join(said)
