@@ -11,7 +11,7 @@ from tests.fuzz.boundary import Boundary
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.registry import BOUNDARIES
 from tests.fuzz.runner import Run, run
-from tests.fuzz.table import HEAD, rows, written
+from tests.fuzz.table import HEAD, PAGE, ROW, rows, written
 
 INPUTS = 250  # of each: a second and a half in all
 
@@ -95,6 +95,13 @@ def test_a_changed_document_is_whole_again() -> None:
 
 
 # --- its table ------------------------------------------------------------------------------
+
+
+def test_every_boundary_has_a_million_inputs_in_the_table() -> None:
+    fed = {each["name"]: each["inputs"] for each in ROW.finditer(PAGE.read_text())}
+
+    assert list(fed) == list(BOUNDARIES)
+    assert min(int(inputs.replace(",", "")) for inputs in fed.values()) >= 1_000_000
 
 
 def test_a_row_is_written_in_its_place_and_the_others_stay() -> None:
