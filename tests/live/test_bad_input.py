@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.runtimes import Ctr
+from tests.live.terminal import Terminal
 from tests.live.watching import CTRWATCH, SENSORS, Event, Watching, environment, unified
 
 NOBODY = 65534
@@ -145,6 +147,30 @@ def test_a_name_of_4_kb_with_control_characters_is_escaped_and_bounded(
     name = event["container_name"]  # JSON escapes it; for terminals there is core.text.clean
     assert len(name) <= 512
     assert hostile.startswith(name.removesuffix("…"))
+
+
+@pytest.mark.parametrize("format_", ["text", "json", "tracee"])
+def test_nothing_a_stranger_wrote_moves_a_terminals_cursor(tmp_path: Path, format_: str) -> None:
+    """A name, a bundle's path in a warning of the log, and a cgroup's path, on a real terminal."""
+    hostile = "a\x1b[2J\x9b31m\u202e\x07\r"
+    bundle, bad = (tmp_path / f"{name}{hostile}" for name in ("good", "bad"))
+    for directory in (bundle, bad):
+        directory.mkdir()
+    spec = {"ociVersion": "1.0.2", "process": {"args": [hostile]}, "annotations": {"a": hostile}}
+    (bundle / "config.json").write_text(json.dumps(spec))
+    (bad / "config.json").write_text("{")
+    parent = unified() / f"ctrwatch-{hostile}"
+    parent.mkdir()
+    with Terminal("events", "--raw", "--wait", "0.5", "--format", format_) as terminal:
+        terminal.until("listening")
+        for name, place in (("good-name", bundle), ("bad-name", bad)):
+            with runtime(tmp_path, f"{parent.name}/{name}", "--bundle", place, name):
+                terminal.until("it is asked again" if place is bad else name)
+    parent.rmdir()
+    shown = re.sub(r"\x1b\[(?:0|2|31|32|33)m", "", terminal.shown)  # our own colours
+
+    assert "\\x1b[2J" in shown or "\\u001b[2J" in shown
+    assert [line for line in shown.split("\n") if not line.removesuffix("\r").isprintable()] == []
 
 
 def test_a_directory_that_is_gone_before_it_is_looked_at_is_told(watching: Watching) -> None:
