@@ -42,7 +42,7 @@ from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
-from ctrwatch.event import ContainerEvent, Flood
+from ctrwatch.event import Audit, ContainerEvent, Flood
 from ctrwatch.evidence import Evidence
 from ctrwatch.model import Answer, RawEvent
 from ctrwatch.outputs.state import Past
@@ -148,6 +148,10 @@ class Watch:
             await evidence.close()
             if self._journal is not None:
                 self._journal.close()
+
+    async def audit(self) -> tuple[str, ...]:
+        """Compare the host with what was told, now; see `Rounds.audit`."""
+        return await self._rounds.audit()
 
     @property
     def counts(self) -> Counts:
@@ -284,20 +288,32 @@ def open_sensor(host: Host, settings: Settings) -> Sensor:
     return sensor
 
 
-async def snapshot(settings: Settings) -> list[ContainerEvent]:
-    """The containers that are there now, as `existing_container` events, outer ones first."""
-    events: list[ContainerEvent] = []
+class Snapshot(NamedTuple):
+    """*containers*, as `existing_container` events, outer ones first; with an audit its findings."""
+
+    containers: list[ContainerEvent]
+    findings: list[Audit]
+    unavailable: tuple[str, ...]  # a sentence for each runtime that could not be asked
+
+
+async def snapshot(settings: Settings, *, verify: bool = False) -> Snapshot:
+    """The containers that are there now; *verify*: compared with what the runtimes list."""
+    containers: list[ContainerEvent] = []
+    findings: list[Audit] = []
 
     def listen(heard: Heard) -> None:
         if isinstance(heard, Tell) and heard.event.event == "existing_container":
-            events.append(heard.event)
+            containers.append(heard.event)
+        elif isinstance(heard, Report) and isinstance(heard.event, Audit):
+            findings.append(heard.event)
 
     watching = Watch(settings, read_host(), None, listen)
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(watching.run(), name="watch")
         await watching.caught_up.wait()
+        unavailable = await watching.audit() if verify else ()
         run.cancel()
-    return events
+    return Snapshot(containers, findings, unavailable)
 
 
 @contextlib.asynccontextmanager

@@ -203,9 +203,18 @@ def events(
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--no-trunc", is_flag=True, help="Whole ids, names and images.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Compare with what the runtimes list; exit code 1 where it differs.",
+)
 @_watch_options
-def ps(*, as_json: bool, no_trunc: bool, wait: float, sockets: Sequence[str]) -> None:
-    """The containers of this host now, of every runtime in one table."""
+def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Sequence[str]) -> None:
+    """The containers of this host now, of every runtime in one table.
+
+    --verify asks Docker, containerd, the CRI and Podman for their own lists: one that runs and is
+    not in the table, or that no runtime knows, is told below it.
+    """
     leave_out_openssl()
     import asyncio
 
@@ -215,7 +224,7 @@ def ps(*, as_json: bool, no_trunc: bool, wait: float, sockets: Sequence[str]) ->
     if os.geteuid() != 0:
         click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
     settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
-    asyncio.run(run(settings, as_json=as_json, whole=no_trunc))
+    sys.exit(asyncio.run(run(settings, as_json=as_json, whole=no_trunc, verify=verify)))
 
 
 @main.command(

@@ -94,8 +94,12 @@ class Rounds:
                 self._gap("lost", since_ns, lost)
             self._feed_all(found, vanished)
 
-    async def audit(self) -> None:
-        """The cgroup tree and the runtimes' lists against what was told."""
+    async def audit(self) -> tuple[str, ...]:
+        """
+        The cgroup tree and the runtimes' lists against what was told.
+
+        A sentence for each runtime that could not be asked for its list.
+        """
         async with self._turn:
             found, vanished = await self._look()
             for item in found:
@@ -103,14 +107,16 @@ class Rounds:
             for one in vanished:
                 self._find("end_missed", one.container_id, one.path)
             self._feed_all(found, vanished)
-        if self.runtimes is not None:
-            before, self._differ = self._differ, {}
-            await self._compare(self.runtimes)
-            for key, difference in self._differ.items():
-                if key not in before:  # what was found once is not found at every beat
-                    self._feed(difference)
+        if self.runtimes is None:
+            return ()
+        before, self._differ = self._differ, {}
+        unavailable = await self._compare(self.runtimes)
+        for key, difference in self._differ.items():
+            if key not in before:  # what was found once is not found at every beat
+                self._feed(difference)
+        return unavailable
 
-    async def _compare(self, runtimes: Runtimes) -> None:
+    async def _compare(self, runtimes: Runtimes) -> tuple[str, ...]:
         listing = await runtimes.records()
         await self._drained()
         living = self._chain.containers()
@@ -141,6 +147,7 @@ class Rounds:
                     image=event.container_image,
                     path=event.cgroup.path,
                 )
+        return listing.unavailable
 
     async def _remember(self, past: Past, runtimes: Runtimes) -> None:
         """What was born and has ended while ctrwatch was away, as far as a runtime keeps it."""

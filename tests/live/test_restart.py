@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -237,6 +238,21 @@ def test_an_audit_finds_who_is_in_no_runtimes_list(fakes: Fakes, docker: Docker)
     assert audit["finding"] == "unknown_to_runtime"
     assert [event["event"] for event in watching.of(container)].count("audit") == 1
     assert watching.names(known) == ["existing_container"]
+
+
+def test_ps_verifies(fakes: Fakes, docker: Docker) -> None:
+    known, socket = docker.run("sleep", "600"), f"docker={docker.socket}"
+    try:
+        assert known in ctrwatch("ps", "--verify", "--no-trunc", "--socket", socket)
+        fakes.make(fake_id(6))
+        lines = ctrwatch("ps", "--verify", "--json", "--socket", socket, code=1).splitlines()
+    finally:
+        docker.remove(known)
+
+    found = [event for event in map(json.loads, lines) if event["event"] == "audit"]
+    assert [(event["finding"], event["container_id"]) for event in found] == [
+        ("unknown_to_runtime", fake_id(6))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 
-from ctrwatch.app import snapshot
+from ctrwatch.app import Snapshot, snapshot
 from ctrwatch.config import Settings
 from ctrwatch.core import render
 from ctrwatch.core.text import clean, escaped
@@ -16,13 +17,36 @@ __all__ = ("run",)
 _WIDTHS = {"name": 24, "image": 40, "pod": 30}
 
 
-async def run(settings: Settings, *, as_json: bool, whole: bool) -> None:
-    events = sorted(await snapshot(settings), key=lambda event: event.ctime or 0, reverse=True)
+async def run(settings: Settings, *, as_json: bool, whole: bool, verify: bool) -> int:
+    """The exit code: 1 where *verify* found a difference."""
+    found = await snapshot(settings, verify=verify)
+    events = sorted(found.containers, key=lambda event: event.ctime or 0, reverse=True)
     if as_json:
         shown = escaped if sys.stdout.isatty() else bytes
         for event in events:
             sys.stdout.buffer.write(shown(render.json_line(event)))
-        return
+        for finding in found.findings:
+            sys.stdout.buffer.write(shown(render.host_json_line(finding)))
+    else:
+        _print(events, whole=whole)
+        sys.stdout.writelines(render.host_text_line(finding) for finding in found.findings)
+    if verify:
+        _say(found)
+    return 1 if found.findings else 0
+
+
+def _say(found: Snapshot) -> None:
+    """What the comparison came to, on standard error."""
+    for why in found.unavailable:
+        sys.stderr.write(f"ctrwatch: not compared: {why}\n")
+    number, different = len(found.containers), len(found.findings)
+    sys.stderr.write(
+        f"ctrwatch: {number} containers, {different or 'none'} of them differing"
+        " between the kernel and the runtimes\n"
+    )
+
+
+def _print(events: Sequence[ContainerEvent], *, whole: bool) -> None:
     rows: list[tuple[str, ...]] = [("ID", "RUNTIME", "NAME", "IMAGE", "POD", "AGE", "PID", "")]
     rows += [_row(event, whole=whole) for event in events]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
