@@ -1,4 +1,4 @@
-"""A few hundred strangers' inputs at every boundary (`make fuzz` feeds a million); and the fuzzer itself."""
+"""A hundred strangers' inputs at every boundary (`make fuzz` feeds a million); and the fuzzer itself."""
 
 from __future__ import annotations
 
