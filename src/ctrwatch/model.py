@@ -139,6 +139,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
 
     `unheard`: it was born after ctrwatch had begun, but while it was away, or while the
     kernel dropped raw events. Without `paths` it has ended since; `source` remembers it.
+    `quiet`: nobody wants to hear of it, but it is not to be taken for a new one later.
     """
 
     boot_ns: int  # when it was looked at
@@ -150,6 +151,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     init_pid: int | None = None
     init_start_ns: int | None = None  # CLOCK_BOOTTIME
     unheard: bool = False
+    quiet: bool = False
     source: str = "scan"
     runtime: Runtime | None = None  # the source's word
     created_ns: int | None = None  # wall clock; the source's word

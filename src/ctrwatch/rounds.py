@@ -68,8 +68,6 @@ class Rounds:
         async with self._turn:
             if past is not None:
                 self._gap("restart", past.until_ns)
-            elif not existing:
-                return
             gone = dict(past.living) if past is not None else {}
             births = {place: birth for birth, event in gone.items() for place in _places(event)}
             for item in await asyncio.to_thread(scan, self._host):
@@ -77,8 +75,9 @@ class Rounds:
                 birth = next(filter(None, known), None)
                 unheard = past is not None and birth is None
                 gone.pop(birth or "", None)
-                if (unheard or existing) and still_there(self._host, item):
-                    self._feed(msgspec.structs.replace(item, unheard=unheard))
+                quiet = not unheard and not existing
+                if still_there(self._host, item):
+                    self._feed(msgspec.structs.replace(item, unheard=unheard, quiet=quiet))
             for event in gone.values():
                 self._feed(Ended(boot_ns=_boot_ns(), event=event))
         if past is not None and self.runtimes is not None:

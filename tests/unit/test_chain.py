@@ -298,3 +298,22 @@ def test_a_journal_gives_the_same_events_again(
     }
     assert len(births) == watched.chain.told["container_create"] + 1
     assert sum(isinstance(item, RawEvent) for item in watched.inputs) > 0
+
+
+def test_one_that_nobody_wants_to_hear_of_is_known_and_not_told() -> None:
+    """`--no-existing`: a later look does not take it for a birth that was missed."""
+    chain, kernel = Chain(HEADER), Kernel()
+    list(kernel.birth("/docker/" + CID, runc(CID), V2))
+    found = Listed(
+        boot_ns=kernel.boot_ns,
+        container_id=ContainerId(CID),
+        paths=((kernel.key("/docker/" + CID), "/docker/" + CID),),
+        identity=None,
+        leads=Leads(),
+        quiet=True,
+    )
+
+    assert list(chain.feed(found)) == []
+    assert chain.knows(found)
+    assert list(chain.feed(kernel.rmdir("/docker/" + CID))) == []
+    assert chain.untold == chain.living == 0

@@ -247,6 +247,8 @@ class Chain:
         for change in changes:
             if isinstance(change, Look):
                 effects.append(change)
+            elif isinstance(change, Born) and change.listed is not None and change.listed.quiet:
+                continue  # without a story nothing is told of it
             elif isinstance(change, Born) and not self._floods.admits(change):
                 dismissed = change.serial
                 self._lifecycle.dismiss(change.cgroup)

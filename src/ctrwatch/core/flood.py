@@ -69,7 +69,7 @@ class Floods:
 
     def admits(self, born: Born) -> bool:
         """Whether that birth is told by itself."""
-        if not (uid := _uid(born)):
+        if (uid := _uid(born)) <= 0:  # root's; or nobody's, by fanotify: it may be root's
             return True
         lane = self._lane(uid, born)
         window = self._windows.get(lane)

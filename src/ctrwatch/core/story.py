@@ -186,8 +186,8 @@ class Stories:
 
     def _happened(self, change: changes.Told) -> list[Effect]:
         story = self._shelf.take(change.serial)
-        if story is None:  # never: the lifecycle knows whom it told of
-            return []
+        if story is None:
+            return []  # of one that nobody wants to hear of
         match change:
             case changes.Placed():
                 story.cgroup, story.path = change.cgroup, change.path
