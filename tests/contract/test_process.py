@@ -150,6 +150,14 @@ async def test_another_mount_namespace_is_entered_through_a_process_of_it(
     assert leads.root == f"{proc.root}/{alive}/root"
 
 
+async def test_the_hosts_files_are_reached_from_a_service_with_a_view_of_its_own(
+    creator: Creator, proc: Proc
+) -> None:
+    proc.add(1, 0, mnt=THEIRS)  # and the OCI runtime has ended
+    leads = found(await creator.ask(subject(ID, creator=runc(mnt_ns=proc.inode(THEIRS))))).leads
+    assert (leads.bundle, leads.root) == (f"/run/bundles/{ID}", f"{proc.root}/1/root")
+
+
 async def test_another_mount_namespace_that_nobody_is_in_any_more(
     creator: Creator, proc: Proc
 ) -> None:

@@ -29,25 +29,34 @@ def test_a_flood_is_one_event_and_real_births_are_complete_and_in_time(
     ctr.remove(ctr.run("before-the-flood", "true"))
     with Watching("--no-existing", "--sensor", sensor) as watching, Flood() as flood:
         before_mb = resident_mb(watching)
-        real: list[str] = []
+        free: list[str] = []
+        dockers: list[str] = []
         flood.begin(number)
         while not flood.is_over:  # a birth of each kind after the other
-            real += [ctr.run(f"in-the-flood-{len(real)}", "true"), docker.run("true")]
+            dockers.append(docker.run("true"))
+            if (
+                sensor == "ebpf"
+            ):  # what fanotify can't tell of a maker that has gone: docs/limits.md
+                free.append(ctr.run(f"in-the-flood-{len(free)}", "true"))
         flood.end()
-        real.append(ctr.run("after-the-flood", "true"))
+        free.append(ctr.run("after-the-flood", "true"))
+        real = [*dockers, *free]
+        # By fanotify a program that has ended before its notice was read has no start.
+        last = "container_start" if sensor == "ebpf" else "container_create"
         for container in real:
-            watching.event("container_start", container)
+            watching.event(last, container)
         grown_mb = resident_mb(watching) - before_mb
         watching.stop()  # the last flood is told with the end
-        docker.remove(*real[1:-1:2])
-        for container in real[::2]:
+        docker.remove(*dockers)
+        for container in free:
             ctr.remove(container)
 
     for container in real:
         created = watching.event("container_create", container)
         assert created["evidence"]["status"] == "complete", created["evidence"]
         assert created["evidence"]["after_ms"] < 500  # 10 to 25 on a host that does nothing else
-        assert watching.names(container)[:2] == ["container_create", "container_start"]
+        if sensor == "ebpf":
+            assert watching.names(container)[:2] == ["container_create", "container_start"]
     told, floods = told_singly(watching), the_floods(watching)
     assert len(told) + sum(event["count"] for event in floods) == number
     assert len(told) <= SINGLY * (len(floods) + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -14,14 +14,24 @@ from ctrwatch.model import FINAL
 from ctrwatch.sensor.host import wall_offset_ns
 from tests.live.bed import Bed
 from tests.live.daemons import BedError
-from tests.live.watching import Event, Line, Watching
+from tests.live.watching import Event, Line
 from tests.matrix.ways import Birth, NotHere, Way
 
-__all__ = ("Outcome", "go")
+__all__ = ("Heard", "Outcome", "go")
 
 # From the first instruction to its line takes milliseconds, in an emulated machine a second.
 DEADLINE_S: Final = 15
 _ID: Final = re.compile(r"\b[0-9a-f]{64}\b")  # another one in each run
+
+
+class Heard(Protocol):
+    """What a ctrwatch says: one that runs here, or a service."""
+
+    lines: list[Line]
+
+    def wait(self, seconds: float) -> None:
+        """For the next line, but no longer."""
+        ...
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -37,7 +47,7 @@ class Outcome(msgspec.Struct, kw_only=True):
     not_run: str = ""  # why
 
 
-def go(ways: Iterable[Way], bed: Bed, watching: Watching) -> Iterator[tuple[Way, Outcome]]:
+def go(ways: Iterable[Way], bed: Bed, watching: Heard) -> Iterator[tuple[Way, Outcome]]:
     for way in ways:
         outcome = Outcome()
         try:
@@ -48,7 +58,7 @@ def go(ways: Iterable[Way], bed: Bed, watching: Watching) -> Iterator[tuple[Way,
         yield way, outcome
 
 
-def _go(way: Way, bed: Bed, watching: Watching, outcome: Outcome) -> None:
+def _go(way: Way, bed: Bed, watching: Heard, outcome: Outcome) -> None:
     _ready(bed)
     begun = len(watching.lines)
     claimed: list[Line] = []
@@ -69,7 +79,7 @@ def _ready(bed: Bed) -> None:
     _ = bed.docker, bed.image, bed.pause
 
 
-def _announced(watching: Watching, birth: Birth, begun: int, claimed: list[Line]) -> Line | None:
+def _announced(watching: Heard, birth: Birth, begun: int, claimed: list[Line]) -> Line | None:
     def candidates() -> list[Line]:
         return [
             line
@@ -88,7 +98,7 @@ def _is(birth: Birth, event: Event) -> bool:
     return bool(event["runtime"] == birth.fields["runtime"])
 
 
-def _judge(watching: Watching, birth: Birth, line: Line, outcome: Outcome) -> None:
+def _judge(watching: Heard, birth: Birth, line: Line, outcome: Outcome) -> None:
     event = line.event
     outcome.seen += 1
     status = event["evidence"]["status"]
@@ -124,7 +134,7 @@ def _says(said: Any, value: Any) -> bool:
     return bool(said == value)
 
 
-def _later(watching: Watching, name: str, created: Line) -> Line | None:
+def _later(watching: Heard, name: str, created: Line) -> Line | None:
     """An event of the same birth: its id begins with the birth's."""
 
     def found() -> list[Line]:
@@ -138,12 +148,12 @@ def _later(watching: Watching, name: str, created: Line) -> Line | None:
     return found()[0] if _wait(watching, lambda: bool(found())) else None
 
 
-def _creates(watching: Watching, begun: int) -> list[Line]:
+def _creates(watching: Heard, begun: int) -> list[Line]:
     lines = watching.lines[begun:]
     return [line for line in lines if line.event["event"] == "container_create"]
 
 
-def _wait(watching: Watching, holds: Any) -> bool:
+def _wait(watching: Heard, holds: Any) -> bool:
     deadline = time.monotonic() + DEADLINE_S
     while time.monotonic() < deadline:
         if holds():

@@ -1,7 +1,8 @@
 """
 Run a command on another machine: cgroup v2, systemd as pid 1, Debian's own kernel.
 
-    python -m tests.vm                                every way to make a container: vm.json
+    python -m tests.vm                                vm.json: every way to make a container;
+                                                      service.json: packaging/ctrwatch.service
     python -m tests.vm --keep                         and the support table's column "vm"
     python -m tests.vm sh -c 'podman info >/results/info'
 
@@ -16,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.vm.disk import ROOT, NoDebianError, VmError, disk, python_packages
 from tests.vm.machine import Machine
 
 MATRIX = ("python3", "-m", "tests.matrix", "--column", "vm", "--results", "/results/vm.json")
+SERVICE = ("python3", "-m", "tests.vm.service", "/results/service.json")
 RESULT = ROOT / "tests/matrix/results/vm.json"
 DEADLINE_S = 1080.0  # with boot and shutdown below twenty minutes
 JOURNAL = ("sh", "-c", "journalctl --boot --no-pager >/results/journal.txt")
@@ -47,7 +49,9 @@ def main() -> int:
     try:
         place.mkdir(parents=True, exist_ok=True)
         with _alone(place):
-            code = run(place, chosen.command or MATRIX, chosen.deadline)
+            code = run(
+                place, [chosen.command] if chosen.command else [MATRIX, SERVICE], chosen.deadline
+            )
         if chosen.keep and code == 0:
             shutil.copyfile(place / "results/vm.json", RESULT)
             write_page()
@@ -66,7 +70,8 @@ def cache() -> Path:
     return Path(os.environ.get("CTRWATCH_VM") or ROOT / ".build/vm").absolute()
 
 
-def run(place: Path, command: list[str] | tuple[str, ...], deadline_s: float) -> int:
+def run(place: Path, commands: Sequence[Sequence[str]], deadline_s: float) -> int:
+    """One after the other, as long as they end well; the last one's exit code."""
     results = place / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
@@ -78,9 +83,13 @@ def run(place: Path, command: list[str] | tuple[str, ...], deadline_s: float) ->
 
     say("boot")
     with machine:
-        say(f"Linux {machine.up['kernel']} is up; running {' '.join(command)}")
-        code = machine.run(command, deadline_s, _print)
-        say(f"exit code {code}" + (f": not done in {deadline_s:.0f} s" if code == 124 else ""))
+        say(f"Linux {machine.up['kernel']} is up")
+        for command in commands:
+            say(f"running {' '.join(command)}")
+            code = machine.run(command, deadline_s, _print)
+            say(f"exit code {code}" + (f": not done in {deadline_s:.0f} s" if code == 124 else ""))
+            if code != 0:
+                break
         machine.run(JOURNAL, JOURNAL_S)
     say(f"switched off; what it left, and its journal, are in {results}")
     return code

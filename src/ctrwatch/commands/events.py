@@ -26,6 +26,7 @@ from ctrwatch.outputs.lines import LineOutput
 from ctrwatch.outputs.state import State
 from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
+from ctrwatch.service import Service
 
 if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
@@ -57,10 +58,11 @@ async def run(
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
     watch = Watch(settings, host, sensor, listener, past)
+    service = Service(os.environ)
     _say(f"{_welcome(host, sensor.name)}")
 
     async with asyncio.TaskGroup() as tasks:
-        progress = tasks.create_task(_say_when_listening(watch), name="progress")
+        progress = tasks.create_task(_say_when_listening(watch, service), name="progress")
         running = tasks.create_task(watch.run(), name="watch")
         waiting = tasks.create_task(ended.wait(), name="signals")
         others = [progress, tasks.create_task(_sign(state), name="state")]
@@ -71,6 +73,7 @@ async def run(
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
         for task in (running, waiting, *others):
             task.cancel()
+        service.stopping()
     output.close()
     if state is not None:
         state.close()
@@ -141,13 +144,16 @@ def _welcome(host: Host, sensor: str) -> str:
     )
 
 
-async def _say_when_listening(watch: Watch) -> None:
+async def _say_when_listening(watch: Watch, service: Service) -> None:
     await watch.caught_up.wait()
     # What start-up made stays. Without this a full round of the collector looks through all of
     # it now and then, and takes longer than a birth has time.
     gc.collect()
     gc.freeze()
-    _say(f"listening; {watch.counts.seen} containers were there")
+    status = f"listening; {watch.counts.seen} containers were there"
+    _say(status)
+    service.ready(status)
+    await service.beat()
 
 
 def _farewell(watch: Watch, output: LineOutput) -> int:

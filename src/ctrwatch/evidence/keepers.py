@@ -56,7 +56,7 @@ class Keepers:
 
     def is_apart(self, subject: Subject) -> bool:
         """The container's first process has mounts of its own: others' than its creator's, and ours."""
-        here = {0, self._processes.our_mount_namespace}
+        here = self._processes.no_containers
         if (init := subject.init) is not None:
             outside = subject.creator.mnt_ns if subject.creator else 0
             return init.mnt_ns not in here | {outside}

@@ -130,6 +130,8 @@ class Creator:
             theirs = creator.mnt_ns
         if theirs in {0, self._processes.our_mount_namespace}:
             return ""
+        if theirs == self._processes.hosts_mount_namespace:
+            return f"{self._proc}/1/root"
         for pid in (maker.ppid, maker.pid):
             if self._processes.mount_namespace(pid) == theirs:
                 return f"{self._proc}/{pid}/root"
@@ -205,7 +207,7 @@ class Init:
         return min(first)[1] if first else None
 
     def _oldest(self, pids: Sequence[int]) -> int | None:
-        here = {0, self._processes.our_mount_namespace}
+        here = self._processes.no_containers
         inside = [
             (self._processes.started(pid), pid)
             for pid in pids

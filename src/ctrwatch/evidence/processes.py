@@ -78,6 +78,16 @@ class Processes:
     def our_mount_namespace(self) -> int:
         return self._namespace("self")
 
+    @property
+    def hosts_mount_namespace(self) -> int:
+        """Not ours where ctrwatch is a service with a view of the files of its own."""
+        return self._namespace(1)
+
+    @property
+    def no_containers(self) -> set[int]:
+        """The mount namespaces that are none; also what is read of a process that has ended."""
+        return {0, self.our_mount_namespace, self.hosts_mount_namespace}
+
     def root(self, pid: int) -> str:
         """Where its paths begin, as this process reaches them; "" is here."""
         is_elsewhere = self.mount_namespace(pid) not in {0, self.our_mount_namespace}
