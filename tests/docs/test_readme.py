@@ -130,7 +130,8 @@ def test_make_targets_exist(target: str) -> None:
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z]+)", PAGE))))
 def test_options_exist(option: str) -> None:
     pages = "".join(
-        CliRunner().invoke(main, [command, "--help"]).output for command in ("events", "replay")
+        CliRunner().invoke(main, [command, "--help"]).output
+        for command in ("events", "ps", "replay")
     )
 
     assert option in pages
