@@ -26,6 +26,7 @@ __all__ = (
     "GapReason",
     "HostEvent",
     "Status",
+    "WatchEventName",
     "WatchGap",
 )
 
@@ -147,6 +148,7 @@ class ContainerEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- of the watch itself ----------------------------------------------------------------
 
+WatchEventName = Literal["watch_gap", "audit", "flood"]
 GapReason = Literal["restart", "lost", "output"]
 Finding = Literal["missed", "end_missed", "unknown_to_runtime"]
 

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from ctrwatch.app import Heard, Watch
+from ctrwatch.core.chain import Report
 from ctrwatch.core.story import Tell
 from ctrwatch.core.tally import Told
 from ctrwatch.outputs.endpoint import Endpoint
@@ -53,6 +54,8 @@ class Exposed:
             listener(heard)
             if isinstance(heard, Tell):
                 self._told.add(heard.event, time.time_ns())
+            elif isinstance(heard, Report):
+                self._told.events[heard.event.event] += 1
 
         return listen
 

@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import Final, Literal, NamedTuple, get_args
 
 from ctrwatch.core.describe import wall_ns
-from ctrwatch.event import ContainerEvent, EventName, Status
+from ctrwatch.event import ContainerEvent, EventName, Status, WatchEventName
 from ctrwatch.model import Answer, Found, Missing, NotFound, Runtime
 
 __all__ = (
@@ -120,7 +120,7 @@ class Told:
     """The events that were told, counted; `add` takes each, in order. Times are wall time."""
 
     def __init__(self) -> None:
-        self.events: Counter[EventName] = Counter()
+        self.events: Counter[EventName | WatchEventName] = Counter()
         self.births: Counter[tuple[Runtime, Status]] = Counter()
         self.existing: Counter[tuple[Runtime, Status]] = Counter()
         self.missing: Counter[Missing] = Counter()  # fields of births

@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from ctrwatch.core.steps import INIT, STEPS
 from ctrwatch.core.tally import CAUSES, OUTCOMES, STATES, Asked, Histogram, Told, Vitals
-from ctrwatch.event import EventName, Status
+from ctrwatch.event import EventName, Status, WatchEventName
 from ctrwatch.model import Missing, Runtime
 from ctrwatch.outputs.endpoint import Reply
 from ctrwatch.outputs.lines import LineOutput
@@ -35,7 +35,7 @@ _SOURCES: Final = tuple(dict.fromkeys([step.source for step in STEPS] + [INIT.so
 _DAEMONS: Final = ("docker", "containerd", "cri")
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     "cause": CAUSES,
-    "event": get_args(EventName),
+    "event": (*get_args(EventName), *get_args(WatchEventName)),
     "in_time": ("true", "false"),
     "outcome": OUTCOMES,
     "reason": tuple(Missing),
@@ -74,7 +74,7 @@ METRICS: Final = (
     ),
     Metric(
         "ctrwatch_events_total", "counter", ("event",),
-        "Container events that were told.",
+        "Events that were told.",
         "with each event, also where its line is dropped later",
     ),
     Metric(
