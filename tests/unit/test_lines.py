@@ -6,10 +6,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import select
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,18 @@ import pytest
 from ctrwatch.errors import InputError
 from ctrwatch.outputs import lines
 from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.outputs.sink import Sink
 
 F_SETPIPE_SZ = 1031
 PATIENCE_S = 10  # for a thing that comes at once where all is well
+ROOM_BYTES = 1 << 20
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline_s
+        os.sched_yield()
 
 
 class Pipe:
@@ -87,7 +98,7 @@ def test_a_reader_that_does_not_read_holds_nobody_up(
         output.write(b"y" * 1000)
     output.close()
 
-    assert output.dropped == 23  # 13 did not fit, 10 were never taken
+    assert output.dropped == 24  # 13 did not fit, 10 were never taken, one is half there
     assert output.failure is None
     os.close(pipe.reader)
     assert ended.wait(PATIENCE_S)  # before the next test has a descriptor of that number
@@ -154,17 +165,196 @@ def test_a_closed_pipe_is_told_once_and_the_rest_is_counted(pipe: Pipe) -> None:
     assert len(failures) == 1
 
 
-def test_a_full_disk() -> None:
+def test_a_full_disk_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
     failed = threading.Event()
     output = LineOutput.open_file(Path("/dev/full"), failed.set)
 
-    output.write(b"no room\n")
-    assert failed.wait(PATIENCE_S)
+    for number in range(3):
+        output.write(b"no room\n")
+        until(lambda number=number: output.dropped > number)  # type: ignore[misc]
     output.close()
 
-    assert output.failure is not None
-    assert output.failure.errno == errno.ENOSPC
+    assert output.trouble is not None
+    assert output.trouble.errno == errno.ENOSPC
+    assert (output.dropped, output.failure, failed.is_set()) == (3, None, False)
+    assert len(caplog.messages) == 1  # once, when it begins
+    assert "/dev/full: No space left on device" in caplog.messages[0]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file with room for 1,000 bytes: the kernel takes a part, then refuses, as a full disk does."""
+    monkeypatch.setattr(lines, "_RETRY_S", 0.01)
+    path = tmp_path / "events.jsonl"
+    path.touch()
+    os.truncate(path, ROOM_BYTES - 1001)
+    with path.open("ab") as file:
+        file.write(b"\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, limits[1]))
+    yield path
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def more_room() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * ROOM_BYTES, hard))
+
+
+def tail(path: Path) -> list[bytes]:
+    return path.read_bytes()[ROOM_BYTES - 1000 :].splitlines(keepends=True)
+
+
+def test_a_line_that_fits_by_half_is_not_there(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resumed: list[int] = []
+
+    def say(dropped: int) -> bytes:
+        resumed.append(dropped)
+        return b"%d missing\n" % dropped
+
+    output = LineOutput.open_file(small_disk, on_resumed=say)
+    output.write(b"a" * 599 + b"\n")
+    output.write(b"b" * 599 + b"\n")
+    until(lambda: output.dropped == 1)
+    assert tail(small_disk) == [b"a" * 599 + b"\n"]
+
+    more_room()
+    until(lambda: output.trouble is None)  # nobody has to write for that
+    output.write(b"c" * 599 + b"\n")
+    output.close()
+
+    assert tail(small_disk) == [b"a" * 599 + b"\n", b"1 missing\n", b"c" * 599 + b"\n"]
     assert output.dropped == 1
+    assert caplog.messages[-1] == f"{small_disk}: written again; 1 lines are missing"
+
+
+def test_of_a_batch_the_whole_lines_stay(small_disk: Path) -> None:
+    fd = os.open(small_disk, os.O_WRONLY | os.O_APPEND)
+    wrote: list[int] = []
+
+    with pytest.raises(OSError, match="No space left"):
+        Sink(fd).write([b"%d" % number * 299 + b"\n" for number in range(5)], wrote.append)
+    os.close(fd)
+
+    assert sum(wrote) == 3
+    assert tail(small_disk) == [b"%d" % number * 299 + b"\n" for number in range(3)]
+
+
+def test_without_append_mode_the_next_line_stands_where_the_half_was(small_disk: Path) -> None:
+    """As with `ctrwatch events > FILE`."""
+    fd = os.open(small_disk, os.O_WRONLY)
+    os.lseek(fd, 0, os.SEEK_END)
+    sink = Sink(fd)
+    with pytest.raises(OSError, match="No space left"):
+        sink.write([b"x" * 1999 + b"\n"], lambda _: None)
+
+    sink.write([b"y" * 99 + b"\n"], lambda _: None)
+    os.close(fd)
+
+    assert tail(small_disk) == [b"y" * 99 + b"\n"]
+
+
+def test_half_a_line_that_somebody_left_is_ended_first(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"whole\nha")
+
+    output = LineOutput.open_file(path)
+    output.write(b"ours\n")
+    output.write(b"too\n")
+    output.close()
+
+    assert path.read_bytes() == b"whole\nha\nours\ntoo\n"
+
+
+def test_two_who_append_to_one_file_tear_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sent = [[b"%s%d " % (who, n) + b"x" * (37 * n % 9001) + b"\n" for n in range(601)]
+            for who in (b"a", b"b")]  # fmt: skip
+    outputs = [LineOutput.open_file(path) for _ in sent]
+
+    for pair in zip(*sent, strict=True):
+        for output, line in zip(outputs, pair, strict=True):
+            output.write(line)
+    for output in outputs:
+        output.close()
+
+    written = path.read_bytes().splitlines(keepends=True)
+    assert [line for line in written if line[:1] == b"a"] == sent[0]
+    assert [line for line in written if line[:1] == b"b"] == sent[1]
+    assert len(written) == 2 * 601
+
+
+def test_a_reader_that_comes_back_finds_one_gap_with_its_number(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = LineOutput(pipe.writer, on_resumed=lambda dropped: b"%d missing\n" % dropped)
+    output.write(b"x" * pipe.size + b"\n")
+    pipe.until_full()
+    monkeypatch.setattr(lines, "_BYTES", 1000)
+    for number in range(100, 123):
+        output.write(b"%d" % number + b"y" * 96 + b"\n")
+    assert output.dropped == 13
+    assert caplog.messages == ["standard output: nobody reads it; lines are dropped"]
+
+    received: list[bytes] = []
+    reading = threading.Thread(target=lambda: received.append(pipe.read_all()))
+    reading.start()
+    until(lambda: not output.full)  # nobody has to write for that
+    output.write(b"after\n")
+    output.close()
+    os.close(pipe.writer)
+    reading.join(PATIENCE_S)
+
+    got = received[0].splitlines()
+    assert [line[:3] for line in got[1:11]] == [b"%d" % number for number in range(100, 110)]
+    assert got[11:] == [b"13 missing", b"after"]
+    assert caplog.messages[1:] == ["standard output: written again; 13 lines are missing"]
+
+
+def test_what_is_first_is_called_before_its_line_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    seen: list[bool] = []
+    output = LineOutput.open_file(path)
+    for number in range(23):
+        line = b"%d\n" % number
+        output.write(line, first=lambda line=line: seen.append(line in path.read_bytes()))  # type: ignore[misc]
+    output.close()
+
+    assert seen == [False] * 23
+
+
+def test_a_file_that_was_renamed_is_made_anew_without_loss(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    sent = [b"%d\n" % number for number in range(1009)]
+    output = LineOutput.open_file(path)
+    for number, line in enumerate(sent):
+        if number == 503:
+            path.rename(tmp_path / "events.jsonl.1")
+            output.reopen()
+        output.write(line)
+    output.close()
+
+    before, after = (tmp_path / "events.jsonl.1").read_bytes(), path.read_bytes()
+    assert before + after == b"".join(sent)
+    assert before.endswith(b"\n")
+    assert after.endswith(b"1008\n")
+
+
+def test_a_path_that_can_not_be_opened_again_leaves_the_old_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, moved = tmp_path / "events.jsonl", tmp_path / "moved"
+    output = LineOutput.open_file(path)
+    path.rename(moved)
+    path.mkdir()
+    output.reopen()
+    output.write(b"goes on\n")
+    output.close()
+
+    assert moved.read_bytes() == b"goes on\n"
+    assert caplog.messages == [f"{path}: Is a directory; it goes on as before"]
 
 
 def test_a_file_is_appended_to(tmp_path: Path) -> None:

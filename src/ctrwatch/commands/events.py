@@ -165,7 +165,7 @@ def _farewell(watch: Watch, output: LineOutput) -> int:
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:
-        return 0
+        return 1 if output.dropped else 0
     if output.failure.errno == errno.EPIPE:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
         return 0  # the reader has what it wanted: `ctrwatch events | head`

@@ -1,67 +1,134 @@
 """
 Lines to a file descriptor: standard output, a pipe, a file that is appended to.
 
-A writer thread does the writing, so a reader that stops reading never holds up the
-events: the queue is bounded, what does not fit is dropped and counted. A line is
-written whole or, where the disk is full, not at all as far as it can be helped.
+A writer thread does the writing, so a reader that stops reading never holds up the events:
+the queue is bounded, what does not fit is dropped and counted. A disk that is full does not
+end the watch either: what can't be written is dropped and counted, and tried again. When
+lines are written again, the log says how many are missing, and so may the stream itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from ctrwatch.errors import InputError
+from ctrwatch.outputs.sink import Sink
 
 __all__ = ("LineOutput",)
+
+log = logging.getLogger(__name__)
 
 # Ten seconds of the densest storm measured (3,000 lines a second of 2 KB). More only
 # grows the host's memory while nobody reads.
 _BYTES: Final = 64 << 20
+# Of lines that are written at once: a pipe takes as much. More saves nothing: by then the
+# system call costs less than the lines.
+_BATCH: Final = 64 << 10
 _GRACE_S: Final = 5.0  # for the reader to take what is queued, at the end
+# Between two tries on a disk that is full. Lines wait so long, not longer: what they take is
+# little, and of those that come in the second before there is room none is lost.
+_RETRY_S: Final = 1.0
+_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+_Resumed = Callable[[int], bytes | None]
+
+
+class _Entry(NamedTuple):
+    line: bytes
+    first: Callable[[], None] | None = None
+    missed: int = 0  # lines that found no room before this entry
 
 
 class LineOutput:
-    """*fd* stays the caller's; `open_file` makes one that closes its own."""
+    """
+    *fd* stays the caller's; `open_file` makes one that closes its own.
+
+    The callbacks are called in the writer's thread. *on_failure*: nothing can be written any
+    more. *on_resumed*: gives the line that comes first when lines are written again, and is
+    told how many are missing; it is asked again if that line can't be written.
+    """
 
     def __init__(
-        self, fd: int, *, owned: bool = False, on_failure: Callable[[], object] = lambda: None
+        self,
+        fd: int,
+        *,
+        path: Path | None = None,
+        on_failure: Callable[[], object] = lambda: None,
+        on_resumed: _Resumed = lambda _: None,
+        owned: bool = False,
     ) -> None:
-        """*on_failure* is called, in the writer's thread, when nothing can be written any more."""
-        self._fd, self._owned, self._on_failure = fd, owned, on_failure
-        self._lines: deque[tuple[bytes, Callable[[], None] | None]] = deque()
+        self._sink, self._owned, self._path = Sink(fd), owned, path
+        self._on_failure, self._on_resumed = on_failure, on_resumed
+        self._lines: deque[_Entry] = deque()
         self._queued = 0
         self._changed = threading.Condition()
-        self._ending = False
+        self._ending = self._last_try = False
+        self._reopen: Path | None = None
+        self._missed = 0  # found no room, and no entry in the queue says so yet
+        self._untold = 0  # are missing, and nothing was written since
+        self._unwritten = 0  # of those that are being written
+        self._headed = False  # and the first of them says how many are missing
+        self._told = 0  # as many, as soon as it is written
         self.dropped = 0
         self.full = False  # the last line found no room: nobody reads
+        self.trouble: OSError | None = None  # it can't be written to now; the watch goes on
         self.failure: OSError | None = None  # it can't be written to any more
         self._thread = threading.Thread(target=self._work, name="output", daemon=True)
         self._thread.start()
 
     @classmethod
-    def open_file(cls, path: Path, on_failure: Callable[[], object] = lambda: None) -> Self:
+    def open_file(
+        cls,
+        path: Path,
+        on_failure: Callable[[], object] = lambda: None,
+        on_resumed: _Resumed = lambda _: None,
+    ) -> Self:
         """Append to *path*. Raises InputError where it can't be opened."""
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = os.open(path, _FLAGS, 0o640)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
-        return cls(fd, owned=True, on_failure=on_failure)
+        return cls(fd, path=path, on_failure=on_failure, on_resumed=on_resumed, owned=True)
 
     def write(self, line: bytes, *, first: Callable[[], None] | None = None) -> None:
         """*first* is called in the writer's thread before the line is written, unless it is dropped."""
         with self._changed:
-            if self.failure is not None or self._queued + len(line) > _BYTES:
+            if self.failure is not None:
                 self.dropped += 1
-                self.full = True
                 return
-            self.full = False
-            self._lines.append((line, first))
-            self._queued += len(line)
+            # Once full, it takes lines again when half of them have gone: who reads slowly finds
+            # one gap in his stream, not one before each line.
+            room = (_BYTES // 2 if self._missed else _BYTES) >= self._queued
+            if room and self._queued + len(line) <= _BYTES:
+                self.full = False
+                self._mark()
+                self._lines.append(_Entry(line, first))
+                self._queued += len(line)
+                self._changed.notify()
+                return
+            begins, self.full = not self._missed, True
+            self.dropped += 1
+            self._missed += 1
+        # A log that goes the same way would wait for the same reader.
+        if begins and not _same(self._sink.fd, 2):
+            log.warning("%s: nobody reads it; lines are dropped", self._name)
+
+    def reopen(self, path: Path | None = None) -> None:
+        """
+        Open the path again, or another, between two whole lines; no line is lost.
+
+        Where it can't be opened the old one stays, with a word in the log. What is no file,
+        as a pipe, stays as it is.
+        """
+        with self._changed:
+            self._reopen = path or self._path
             self._changed.notify()
 
     @property
@@ -77,33 +144,141 @@ class LineOutput:
             self._changed.notify()
         self._thread.join(_GRACE_S)
         with self._changed:
-            self.dropped += len(self._lines)
+            self.dropped += self._lost + sum(bool(entry.line) for entry in self._lines)
+            self._unwritten, self._headed, self._queued = 0, False, 0
             self._lines.clear()
         if self._owned and not self._thread.is_alive():
-            os.close(self._fd)
+            os.close(self._sink.fd)
+
+    @property
+    def _name(self) -> str:
+        return str(self._path or "standard output")
+
+    def _mark(self) -> None:
+        if self._missed:
+            self._lines.append(_Entry(b"", missed=self._missed))
+            self._missed = 0
+
+    # --- the writer's thread --------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._lines or self._ending)
-                if not self._lines:
-                    return
-                line, first = self._lines.popleft()
-                self._queued -= len(line)
-            if first is not None:
-                first()
-            try:
-                self._write_whole(line)
-            except OSError as error:
-                with self._changed:
-                    self.failure = error
-                    self.dropped += 1 + len(self._lines)
-                    self._lines.clear()
-                    self._queued = 0
+        while (batch := self._take()) is not None:
+            self._open_again()
+            if not self._deliver(batch):
                 self._on_failure()
                 return
 
-    def _write_whole(self, line: bytes) -> None:
-        rest = memoryview(line)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+    def _take(self) -> list[_Entry] | None:
+        """What is written next; nothing, when it is time to try again; None: that was all."""
+        with self._changed:
+            if self.trouble is None:
+                self._changed.wait_for(lambda: self._lines or self._ending or self._reopen)
+            else:
+                self._changed.wait_for(lambda: self._ending or self._reopen, _RETRY_S)
+            if self._ending and not self._lines:
+                self._mark()  # said at the end, if not before
+                if not self._lines and (self._last_try or not self._untold):
+                    return None
+                self._last_try = True
+            batch: list[_Entry] = []
+            size = 0
+            while self._lines:
+                entry = self._lines[0]
+                if batch and (entry.missed or size + len(entry.line) > _BATCH):
+                    break
+                batch.append(self._lines.popleft())
+                size += len(entry.line)
+            self._queued -= size
+            self._untold += sum(entry.missed for entry in batch)
+            return batch
+
+    def _deliver(self, batch: list[_Entry]) -> bool:
+        """False: nothing can be written any more."""
+        lines = [entry.line for entry in batch if entry.line]
+        for entry in batch:
+            if entry.first is not None:
+                entry.first()
+        said = self._on_resumed(self._untold) if self._untold else None
+        if not lines and said is None:
+            return True
+        self._headed = said is not None
+        lines = lines if said is None else [said, *lines]
+        self._unwritten = len(lines)
+        try:
+            self._sink.write(lines, self._wrote)
+        except OSError as error:
+            return self._failed(error)
+        self._resumed()
+        return True
+
+    def _wrote(self, number: int) -> None:
+        if number:
+            self._unwritten -= number
+            if self._headed or self._untold:
+                self._headed, self._told, self._untold = False, self._untold, 0
+
+    @property
+    def _lost(self) -> int:
+        """Lines of the batch that are not there; the word of what is missing is none of them."""
+        return self._unwritten - self._headed
+
+    def _failed(self, error: OSError) -> bool:
+        """What waits is dropped with the batch: it has waited its second."""
+        with self._changed:
+            passes = self._sink.passes(error)
+            begins = self.trouble is None
+            rest, self._queued = list(self._lines), 0
+            self._lines.clear()
+            lost = self._lost + sum(bool(entry.line) for entry in rest)
+            self._unwritten, self._headed = 0, False
+            self._untold += lost + sum(entry.missed for entry in rest)
+            self.dropped += lost
+            if passes:
+                self.trouble = error
+            else:
+                self.failure = error
+        for entry in rest:
+            if entry.first is not None and not entry.line:
+                entry.first()  # had nothing to write, so nothing of it is lost
+        if passes and begins:
+            log.error(
+                "%s: %s; lines are dropped until it can be written", self._name, error.strerror
+            )
+        return passes
+
+    def _resumed(self) -> None:
+        with self._changed:
+            self.trouble = None
+            if self._missed and not self._lines:  # the reader has taken all there was
+                self.full = False
+                self._mark()
+        if self._told:
+            log.warning("%s: written again; %d lines are missing", self._name, self._told)
+            self._told = 0
+
+    def _open_again(self) -> None:
+        with self._changed:
+            path, self._reopen = self._reopen, None
+        if path is None or (path == self._path and not self._sink.is_file):
+            return
+        try:
+            # Not to wait for a FIFO's reader; then it is refused, for nobody waits in a file.
+            fd = os.open(path, _FLAGS | os.O_NONBLOCK, 0o640)
+        except OSError as error:
+            log.error("%s: %s; it goes on as before", path, error.strerror)  # noqa: TRY400
+            return
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            log.error("%s: not a file; it goes on as before", path)
+            return
+        before, owned = self._sink.fd, self._owned
+        self._sink, self._owned, self._path = Sink(fd), True, path
+        if owned:
+            os.close(before)
+
+
+def _same(fd: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(fd, other)
+    except OSError:
+        return False

@@ -181,8 +181,9 @@ def ailing(vitals: Vitals, output: LineOutput) -> str:
         return "the kernel is not listened to"
     if not vitals.listed:
         return "the containers that were there are not listed yet"
-    if output.failure is not None:
-        return f"the output can't be written: {output.failure.strerror}"
+    trouble = output.failure or output.trouble
+    if trouble is not None:
+        return f"the output can't be written: {trouble.strerror}"
     if output.full:
         return f"nobody reads the output: {output.dropped} lines were dropped"
     return ""
