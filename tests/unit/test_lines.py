@@ -338,7 +338,7 @@ def test_a_file_that_was_renamed_is_made_anew_without_loss(tmp_path: Path) -> No
 
     before, after = (tmp_path / "events.jsonl.1").read_bytes(), path.read_bytes()
     assert before + after == b"".join(sent)
-    assert before.endswith(b"\n")
+    assert not before or before.endswith(b"\n")  # its thread may not have begun by then
     assert after.endswith(b"1008\n")
 
 

@@ -29,8 +29,9 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
-        # A crash of the machine, or somebody else, may have left half a line at the end.
-        self._torn = self.is_file
+        # A crash of the machine, or somebody else, may have left half a line at the end. Looked
+        # at now, not before the first write: another who is writing then shows half of his, too.
+        self._torn = self.is_file and _ends_torn(fd)
 
     def passes(self, error: OSError) -> bool:
         """Whether it may be written to again, later."""
