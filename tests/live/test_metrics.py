@@ -83,7 +83,8 @@ def test_a_scrape_says_what_the_lines_said(docker: Docker, ctr: Ctr, sensor: str
         docker.remove(lives)
         watching.event("container_remove", lives)
 
-        until("the removal counted", lambda: samples(where(watching))["ctrwatch_living_containers"][()] == 0)  # fmt: skip
+        left = seen["ctrwatch_living_containers"][()] - 1  # others' containers may live, too
+        until("the removal counted", lambda: samples(where(watching))["ctrwatch_living_containers"][()] == left)  # fmt: skip
 
     births = [event for event in events if event["event"] == "container_create"]
     statuses = Counter((each["runtime"], each["evidence"]["status"]) for each in births)
@@ -93,7 +94,7 @@ def test_a_scrape_says_what_the_lines_said(docker: Docker, ctr: Ctr, sensor: str
     assert nonzero(seen["ctrwatch_births_total"]) == statuses
     assert nonzero(seen["ctrwatch_missing_fields_total"]) == reasons
     assert nonzero(seen["ctrwatch_existing_containers_total"]) == {("docker", "complete"): 1}
-    assert seen["ctrwatch_living_containers"][()] == 1
+    assert seen["ctrwatch_living_containers"][()] >= 1
     assert seen["ctrwatch_untold_births"][()] == 0
     assert seen["ctrwatch_birth_complete_seconds_count"][()] == len(births) == 4
     assert sum(seen["ctrwatch_starts_total"].values()) == 4

@@ -61,7 +61,8 @@ def test_a_users_own_daemon_is_asked_and_only_by_get() -> None:
 
     assert (event["runtime"], event["container_name"]) == ("docker", "by-registry")
     assert event["evidence"]["sources"]["container_name"] == "docker"
-    assert {line.split()[0] for line in asked} == {"GET"}
+    # One that was put out before it had asked anything says nothing.
+    assert {line.split()[0] for line in asked if line} == {"GET"}
     assert any("/containers/json" in line for line in asked)
 
 

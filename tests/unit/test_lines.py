@@ -331,6 +331,7 @@ def test_a_file_that_was_renamed_is_made_anew_without_loss(tmp_path: Path) -> No
     output = LineOutput.open_file(path)
     for number, line in enumerate(sent):
         if number == 503:
+            until(lambda: path.stat().st_size > 0)  # or all of them go into the new one
             path.rename(tmp_path / "events.jsonl.1")
             output.reopen()
         output.write(line)

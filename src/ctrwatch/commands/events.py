@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ import click
 from ctrwatch.app import Heard, Watch, open_sensor
 from ctrwatch.commands.lines import chosen
 from ctrwatch.config import Settings
+from ctrwatch.core.chain import Report
+from ctrwatch.core.report import Gap, watch_gap
 from ctrwatch.core.story import Tell
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
 from ctrwatch.outputs.lines import LineOutput
@@ -53,7 +56,11 @@ async def run(
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
-    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set))
+    gaps = _Gaps(host.name, render)
+    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
+    gaps.output = output
+    if path is not None:  # else it is the terminal that has gone, and ends us
+        loop.add_signal_handler(signal.SIGHUP, output.reopen)
     past = state.past if state is not None else None
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
@@ -98,10 +105,28 @@ def _hurry() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def _open(path: Path | None, on_failure: Callable[[], object]) -> LineOutput:
+def _open(
+    path: Path | None, on_failure: Callable[[], object], on_resumed: Callable[[int], bytes | None]
+) -> LineOutput:
     if path is not None:
-        return LineOutput.open_file(path, on_failure)
-    return LineOutput(sys.stdout.fileno(), on_failure=on_failure)
+        return LineOutput.open_file(path, on_failure, on_resumed)
+    return LineOutput(sys.stdout.fileno(), on_failure=on_failure, on_resumed=on_resumed)
+
+
+class _Gaps:
+    """Says in the stream how many of its lines are missing, and since when."""
+
+    output: LineOutput
+
+    def __init__(self, host: str, render: Callable[[Heard], bytes | None]) -> None:
+        self._host, self._render = host, render
+
+    def line(self, dropped: int) -> bytes | None:
+        """Called in the output's thread."""
+        now_ns = time.time_ns()
+        since_ns = self.output.missing_since_ns
+        gap = Gap(boot_ns=0, reason="output", since_ns=since_ns, until_ns=now_ns, lost=dropped)
+        return self._render(Report(watch_gap(gap, self._host, now_ns)))
 
 
 def _writer(

@@ -13,6 +13,7 @@ import logging
 import os
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -72,11 +73,13 @@ class LineOutput:
         self._ending = self._last_try = False
         self._reopen: Path | None = None
         self._missed = 0  # found no room, and no entry in the queue says so yet
+        self._marked = 0  # entries in the queue that say so
         self._untold = 0  # are missing, and nothing was written since
         self._unwritten = 0  # of those that are being written
         self._headed = False  # and the first of them says how many are missing
         self._told = 0  # as many, as soon as it is written
         self.dropped = 0
+        self.missing_since_ns = 0  # wall clock; the first of the lines that are missing now
         self.full = False  # the last line found no room: nobody reads
         self.trouble: OSError | None = None  # it can't be written to now; the watch goes on
         self.failure: OSError | None = None  # it can't be written to any more
@@ -114,6 +117,7 @@ class LineOutput:
                 self._changed.notify()
                 return
             begins, self.full = not self._missed, True
+            self._miss()
             self.dropped += 1
             self._missed += 1
         # A log that goes the same way would wait for the same reader.
@@ -154,10 +158,15 @@ class LineOutput:
     def _name(self) -> str:
         return str(self._path or "standard output")
 
+    def _miss(self) -> None:
+        """Before the first of the missing is counted: since when."""
+        if not (self._missed or self._marked or self._untold):
+            self.missing_since_ns = time.time_ns()
+
     def _mark(self) -> None:
         if self._missed:
             self._lines.append(_Entry(b"", missed=self._missed))
-            self._missed = 0
+            self._marked, self._missed = self._marked + 1, 0
 
     # --- the writer's thread --------------------------------------------------------------
 
@@ -190,6 +199,7 @@ class LineOutput:
                 size += len(entry.line)
             self._queued -= size
             self._untold += sum(entry.missed for entry in batch)
+            self._marked -= sum(bool(entry.missed) for entry in batch)
             return batch
 
     def _deliver(self, batch: list[_Entry]) -> bool:
@@ -230,8 +240,10 @@ class LineOutput:
             rest, self._queued = list(self._lines), 0
             self._lines.clear()
             lost = self._lost + sum(bool(entry.line) for entry in rest)
+            self._miss()
             self._unwritten, self._headed = 0, False
             self._untold += lost + sum(entry.missed for entry in rest)
+            self._marked = 0
             self.dropped += lost
             if passes:
                 self.trouble = error
