@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,10 @@ from ctrwatch.evidence import lists
 from ctrwatch.evidence.cri import Cri
 from ctrwatch.evidence.discover import Sockets
 from ctrwatch.evidence.engine import DockerEngine
-from ctrwatch.evidence.files import Readers
+from ctrwatch.evidence.files import LANE, Readers, Tree
 from ctrwatch.evidence.podman import PodmanFiles
 from ctrwatch.evidence.storage import Storages
-from ctrwatch.model import Runtime
+from ctrwatch.model import Listing, Runtime
 from tests.contract.daemons import RecordedCri, docker, hangs, listening, says, serving
 from tests.contract.data import DATA, ids
 from tests.unit.test_audit import record
@@ -86,3 +88,31 @@ def test_more_than_is_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [each.container_id for each in listing.records] == ["a", "b"]
     assert listing.unavailable == ("docker: x: 3 containers, of which 2 were read",)
+
+
+async def test_a_storage_that_hangs_is_named_and_hides_no_other(
+    readers: Readers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "LIST_S", 0.5)
+    let_go, stuck = threading.Event(), Tree(str(tmp_path), 0)
+    hanging = [asyncio.create_task(readers.call(let_go.wait, stuck.lane)) for _ in range(LANE)]
+    await asyncio.sleep(0)
+    roots = (str(tmp_path), str(DATA / "podman/root"))
+    try:
+        listing = await PodmanFiles(readers, Storages(readers, system=(), roots=roots)).records()
+    finally:
+        let_go.set()
+        await asyncio.gather(*hanging)
+
+    assert set(ids("podman").values()) <= {each.container_id for each in listing.records}
+    (said,) = listing.unavailable
+    assert said.startswith(f"podman.files: {tmp_path}")
+    assert said.endswith("no list in 0.5 s")
+
+
+def test_a_users_daemon_hides_no_container_of_roots() -> None:
+    roots, users = record("a"), record("a", uid=1000, running=False)
+
+    for order in ((roots, users), (users, roots)):
+        listing = lists.merged(Listing(records=(each,)) for each in (*order, roots))
+        assert listing.records == (roots, users)

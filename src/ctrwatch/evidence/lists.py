@@ -15,7 +15,7 @@ from ctrwatch.core.text import clean
 from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.model import Listing, Record
 
-__all__ = ("LISTED_BYTES", "MOST", "bounded", "listings", "merged")
+__all__ = ("LISTED_BYTES", "MOST", "bounded", "listings", "merged", "within")
 
 LIST_S: Final = 5.0  # ten thousand containers of dockerd's take 2 s; nobody waits meanwhile
 LISTED_BYTES: Final = 64 << 20  # of one daemon: a containerd lists 6 KB a container, its spec
@@ -29,17 +29,25 @@ async def listings(
     """Put *question* to each socket at once; it may raise `Unanswered`."""
 
     async def one(socket: str) -> Listing:
+        who = f"{name}: {socket}"
         try:
-            async with asyncio.timeout(LIST_S):
-                return bounded(f"{name}: {socket}", await question(socket))
-        except TimeoutError:
-            why = f"no list in {LIST_S:g} s"
+            return bounded(who, await question(socket))
         except Unanswered as error:
-            why = str(error)
-        return Listing(unavailable=(clean(f"{name}: {socket}: {why}", _SAID),))
+            return Listing(unavailable=(clean(f"{who}: {error}", _SAID),))
 
     # Each in a task of its own: grpclib cancels the one that it works in.
-    return merged(await asyncio.gather(*(one(socket) for socket in sockets)))
+    return merged(
+        await asyncio.gather(*(within(f"{name}: {socket}", one(socket)) for socket in sockets))
+    )
+
+
+async def within(who: str, question: Awaitable[Listing]) -> Listing:
+    """What *question* gives; a word on *who*, a daemon or a storage, if it takes too long."""
+    try:
+        async with asyncio.timeout(LIST_S):
+            return await question
+    except TimeoutError:
+        return Listing(unavailable=(clean(f"{who}: no list in {LIST_S:g} s", _SAID),))
 
 
 def bounded(who: str, records: list[Record]) -> Listing:
@@ -51,10 +59,19 @@ def bounded(who: str, records: list[Record]) -> Listing:
 
 
 def merged(parts: Iterable[Listing]) -> Listing:
-    """In a stable order: by source, then by id."""
+    """
+    In a stable order: by source, id and whose it is.
+
+    Two of one id stay two: a user's daemon may list any id, and so may a namespace of containerd's.
+    """
     parts = [*parts]
-    records = {(each.source, each.container_id): each for part in parts for each in part.records}
+    # What two sockets of one daemon say alike is one.
+    records = dict.fromkeys(each for part in parts for each in part.records)
     return Listing(
-        records=tuple(records[key] for key in sorted(records)),
+        records=tuple(sorted(records, key=_place)),
         unavailable=tuple(why for part in parts for why in part.unavailable),
     )
+
+
+def _place(record: Record) -> tuple[str, str, int, str]:
+    return record.source, record.container_id, record.uid, record.runtime

@@ -10,6 +10,7 @@ Containers of the same storage that Podman does not know (CRI-O's, Buildah's) ar
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from typing import Final, TypeVar
@@ -20,7 +21,7 @@ from ctrwatch.core import reference
 from ctrwatch.core.image import Kind, Manifest
 from ctrwatch.evidence import libpod
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
-from ctrwatch.evidence.lists import bounded, merged
+from ctrwatch.evidence.lists import bounded, merged, within
 from ctrwatch.evidence.storage import Storages
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, rfc3339_ns, sha256
 from ctrwatch.model import (
@@ -131,7 +132,14 @@ class PodmanFiles:
     async def records(self) -> Listing:
         """Podman's containers in root's storage; whether they run does not stand there."""
         places = await self._storages.of(_ROOTS)
-        return merged([await self._listed(root) for root in places.graph_roots])
+        return merged(
+            await asyncio.gather(
+                *(
+                    within(f"{self.name}: {root.base}", self._listed(root))
+                    for root in places.graph_roots
+                )
+            )
+        )
 
     async def close(self) -> None:
         self._readers.close()
