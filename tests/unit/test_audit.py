@@ -43,6 +43,7 @@ def test_what_runs_and_was_not_announced_was_missed() -> None:
         pytest.param({"running": None}, id="its-runtime-does-not-say"),
         pytest.param({"created_ns": NOW_NS - 1_000_000_000}, id="being-born"),
         pytest.param({"created_ns": None}, id="of-unknown-age"),
+        pytest.param({"uid": 1000}, id="a-users-daemon-says-so"),
     ],
 )
 def test_what_need_not_be_announced_was_not_missed(changes: dict[str, Any]) -> None:
@@ -98,9 +99,16 @@ def test_what_was_born_and_has_ended_meanwhile_is_remembered() -> None:
         record("after", running=False, created_ns=500 * second),
         record("announced", running=False, created_ns=50 * second),
         record("ageless", running=False, created_ns=None),
+        record("a-users", running=False, created_ns=50 * second, uid=1000),
     )
     since_ns, until_ns = 10 * second + 7, 100 * second
 
     found = forgotten(Listing(records=records), frozenset({"announced"}), since_ns, until_ns)
 
     assert found == [ended, cut]
+
+
+def test_a_users_daemon_does_not_vouch_for_roots_container() -> None:
+    his = record(WEB.container_id, uid=1000)
+
+    assert len(doubts(Listing(records=(*OTHER.records, his)), [(7, told())])) == 1

@@ -5,7 +5,8 @@ Not every difference is a finding. A list is taken at one moment, a watch goes o
 made or removed meanwhile differs for an instant. So a container that a runtime lists as running
 must have been announced if it is older than a few seconds; and one that was announced must be
 known to its runtime, unless a runtime did not answer, or it is another user's, or another
-container's, whose daemon can't be reached from here.
+container's, whose daemon can't be reached from here. What a user's own daemon lists is left
+out: it could list anything.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Doubt(NamedTuple):
 def missed(listing: Listing, announced: frozenset[str], now_ns: int) -> list[Record]:
     """Running by a runtime's list, older than a few seconds, and not *announced* (ids)."""
     found: dict[str, Record] = {}
-    for record in listing.records:
+    for record in filter(_is_roots, listing.records):
         is_new = record.created_ns is None or now_ns - record.created_ns < _GRACE_NS
         if record.running and not is_new and record.container_id not in announced:
             found.setdefault(record.container_id, record)
@@ -52,8 +53,9 @@ def doubts(listing: Listing, living: Iterable[tuple[int, ContainerEvent]]) -> li
     *living*: by serial, as each was told last. Of a container that root did not make, or
     inside of another one, the lists from here say nothing.
     """
-    known = {record.container_id for record in listing.records}
-    sources = {record.source for record in listing.records}
+    roots = [*filter(_is_roots, listing.records)]
+    known = {record.container_id for record in roots}
+    sources = {record.source for record in roots}
     found = []
     for serial, event in living:
         if event.container_id in known or event.outer or event.creator.uid not in {0, None}:
@@ -69,9 +71,13 @@ def forgotten(
 ) -> list[Record]:
     """Born between the two (wall clock), not running any more, and not *announced* (ids)."""
     found: dict[str, Record] = {}
-    for record in listing.records:
+    for record in filter(_is_roots, listing.records):
         created_ns = record.created_ns
         born_then = created_ns is not None and since_ns - _TICK_NS <= created_ns <= until_ns
         if born_then and not record.running and record.container_id not in announced:
             found.setdefault(record.container_id, record)
     return list(found.values())
+
+
+def _is_roots(record: Record) -> bool:
+    return record.uid == 0
