@@ -40,6 +40,13 @@ async def test_dockers_list(socket: Path) -> None:
     assert one.uid == socket.parent.stat().st_uid
 
 
+async def test_one_that_docker_never_started_is_not_listed(socket: Path) -> None:
+    made = LISTED.replace(b'"State":"running"', b'"State":"created"')
+    assert made != LISTED
+    async with listening(socket, docker({"/containers/json": made})):
+        assert (await engine(socket).records()).records == ()
+
+
 async def test_the_cris_list_has_sandboxes_too(readers: Readers, socket: Path) -> None:
     crio = RecordedCri()
     crio.containers[0]["state"], crio.sandboxes[0]["state"] = "CONTAINER_EXITED", "SANDBOX_READY"

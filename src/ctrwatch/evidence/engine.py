@@ -41,6 +41,7 @@ T = TypeVar("T")
 _ANSWER_BYTES: Final = 1 << 20  # measured: 3 KB; labels and long histories make it larger
 _OK: Final = 200
 _RUNNING: Final = frozenset({"running", "paused", "restarting"})
+_NEVER_STARTED: Final = "created"
 
 
 class Listed(msgspec.Struct, frozen=True, rename="pascal"):
@@ -119,7 +120,11 @@ async def _records(socket: str) -> list[Record]:
 
 
 def records_of(body: bytes, uid: int) -> list[Record]:
-    """An answer to `GET /containers/json`; *uid* is the daemon's. Raises `Unanswered`."""
+    """
+    Who runs or has run, in an answer to `GET /containers/json`; *uid* is the daemon's.
+
+    One that was made and never started is no container yet. Raises `Unanswered`.
+    """
     return [
         Record(
             source=DockerEngine.name,
@@ -132,6 +137,7 @@ def records_of(body: bytes, uid: int) -> list[Record]:
             image=each.image,
         )
         for each in _decoded(body, list[Listed])
+        if each.state != _NEVER_STARTED
     ]
 
 
