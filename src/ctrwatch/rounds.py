@@ -24,7 +24,7 @@ from ctrwatch.core.chain import Chain, Ended, Input, Vanished
 from ctrwatch.core.changes import Living
 from ctrwatch.core.report import Found, Gap
 from ctrwatch.event import ContainerEvent, Finding, GapReason
-from ctrwatch.model import ContainerId, Leads, Listed, Listing, Runtime, Subject
+from ctrwatch.model import ContainerId, Leads, Listed, Listing, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.sensor.host import Host, wall_offset_ns
@@ -102,9 +102,9 @@ class Rounds:
         async with self._turn:
             found, vanished = await self._look()
             for item in found:
-                self._find("missed", item.container_id, item.paths[0][1])
+                self._feed(_in_tree("missed", item.container_id, item.paths[0][1]))
             for one in vanished:
-                self._find("end_missed", one.container_id, one.path)
+                self._feed(_in_tree("end_missed", one.container_id, one.path))
             self._feed_all(found, vanished)
         if self.runtimes is None:
             return ()
@@ -123,12 +123,15 @@ class Rounds:
         now_ns = _boot_ns() + wall_offset_ns()
         for record in audit.missed(listing, announced, now_ns):
             self._note(
-                "missed",
-                record.source,
-                record.container_id,
-                runtime=record.runtime,
-                name=record.name,
-                image=record.image,
+                Found(
+                    boot_ns=_boot_ns(),
+                    finding="missed",
+                    source=record.source,
+                    container_id=record.container_id,
+                    runtime=record.runtime,
+                    name=record.name,
+                    image=record.image,
+                )
             )
         told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
         in_doubt = audit.doubts(listing, ((serial, event) for serial, event in told if event))
@@ -138,13 +141,16 @@ class Rounds:
                 continue
             if self._chain.subject(serial) is not None:  # it has not ended meanwhile
                 self._note(
-                    "unknown_to_runtime",
-                    "runtimes",
-                    ContainerId(event.container_id),
-                    runtime=event.runtime,
-                    name=event.container_name,
-                    image=event.container_image,
-                    path=event.cgroup.path,
+                    Found(
+                        boot_ns=_boot_ns(),
+                        finding="unknown_to_runtime",
+                        source="runtimes",
+                        container_id=ContainerId(event.container_id),
+                        runtime=event.runtime,
+                        name=event.container_name,
+                        image=event.container_image,
+                        path=event.cgroup.path,
+                    )
                 )
         return listing.unavailable
 
@@ -186,40 +192,9 @@ class Rounds:
             Gap(boot_ns=now_ns, reason=reason, since_ns=since_ns, until_ns=until_ns, lost=lost)
         )
 
-    def _find(self, finding: Finding, container_id: ContainerId, path: str) -> None:
-        """Of the cgroup tree: it is put right at once, so it is found once."""
-        self._feed(
-            Found(
-                boot_ns=_boot_ns(),
-                finding=finding,
-                source="scan",
-                container_id=container_id,
-                path=path,
-            )
-        )
-
-    def _note(
-        self,
-        finding: Finding,
-        source: str,
-        container_id: ContainerId,
-        *,
-        runtime: Runtime,
-        name: str,
-        image: str,
-        path: str = "",
-    ) -> None:
+    def _note(self, found: Found) -> None:
         """A difference between the lists and what was told."""
-        self._differ[finding, container_id] = Found(
-            boot_ns=_boot_ns(),
-            finding=finding,
-            source=source,
-            container_id=container_id,
-            runtime=runtime,
-            name=name,
-            image=image,
-            path=path,
-        )
+        self._differ[found.finding, found.container_id] = found
 
     async def _look(self) -> tuple[list[Listed], list[Living]]:
         """Who is there and was not heard of, and who was and is not any more."""
@@ -256,6 +231,13 @@ class Rounds:
             if time.monotonic() > until_s:
                 break
             await asyncio.sleep(_BEAT_S)
+
+
+def _in_tree(finding: Finding, container_id: ContainerId, path: str) -> Found:
+    """What the cgroup tree shows: it is put right at once, so it is found once."""
+    return Found(
+        boot_ns=_boot_ns(), finding=finding, source="scan", container_id=container_id, path=path
+    )
 
 
 def _bounded(items: Iterable[Listed]) -> list[Listed]:

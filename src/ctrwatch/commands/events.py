@@ -61,10 +61,11 @@ async def run(
     gaps.output = output
     if path is not None:  # else it is the terminal that has gone, and ends us
         loop.add_signal_handler(signal.SIGHUP, output.reopen)
-    past = state.past if state is not None else None
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
-    watch = Watch(settings, host, sensor, listener, past)
+    watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
+    if state is not None:
+        state.past = None  # an event of each that lived: the watch drops it once it is compared
     service = Service(os.environ)
     _say(f"{_welcome(host, sensor.name)}")
 

@@ -86,7 +86,7 @@ class State:
             raise InputError(f"--state {directory}: {error.strerror}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.past = _read(self._path)
+            self.past: Past | None = _read(self._path)
             self._fd, self._torn = -1, False
             self._compact()
         except BlockingIOError:
