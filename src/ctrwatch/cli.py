@@ -1,9 +1,9 @@
 """
 The command line. Heavy imports stand in the commands: `--help` answers in 100 ms.
 
-Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something
-went wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this host); 2 an option or a file that can't be
-used; 3 this host can't run the sensor.
+Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something went
+wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
+host); 2 an option or a file that can't be used; 3 this host can't run the sensor.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class State:
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(_HEAD)
-                for line in _living_lines(self._path):
+                for line in _living_lines(self._path, _index(self._path)):
                     file.write(line)
             size = os.fstat(fd).st_size
             os.close(fd)
@@ -175,43 +175,42 @@ def _read(path: Path) -> Past | None:
             f"--state {path}: written by another version of ctrwatch"
             f" (format {version}, this one reads {_VERSION})"
         )
+    index = _index(path)
     living: dict[str, ContainerEvent] = {}
-    for line in _living_lines(path):
+    for line in _living_lines(path, index):
         try:
             event = _EVENT.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s: a line can't be read (%s); it is left out", path, error)
             continue
         living[event.id.partition("-")[0]] = event
-    return Past(until_ns, living, _ended(path))
+    return Past(until_ns, living, index.ended)
 
 
-def _ended(path: Path) -> frozenset[str]:
-    containers: dict[str, str] = {}
+class _Index(NamedTuple):
+    living: frozenset[int]  # where the last line of each that has not gone begins
+    ended: frozenset[str]  # container ids
+
+
+def _index(path: Path) -> _Index:
+    last: dict[str, tuple[int, str]] = {}  # by birth
     ended = set()
-    for _, raw in _lines(path):
+    for at, raw in _lines(path):
         line = _decoded(raw)
-        if line is not None and line.gone:
-            ended.add(containers.pop(line.birth, ""))
-        elif line is not None and len(containers) < _MOST:
-            containers[line.birth] = line.container_id
-    return frozenset(ended)
-
-
-def _living_lines(path: Path) -> Iterator[bytes]:
-    """The last line of each that has not gone, oldest first."""
-    last: dict[str, int] = {}
-    for at, line in _lines(path):
-        read = _decoded(line)
-        if read is None:
+        if line is None:
             continue
-        last.pop(read.birth, None)
-        if not read.gone and len(last) < _MOST:
-            last[read.birth] = at
-    wanted = frozenset(last.values())
-    for at, line in _lines(path):
-        if at in wanted:
-            yield line
+        before = last.pop(line.birth, None)
+        if line.gone:
+            if before is not None:
+                ended.add(before[1])
+        elif len(last) < _MOST:
+            last[line.birth] = at, line.container_id
+    return _Index(frozenset(at for at, _ in last.values()), frozenset(ended))
+
+
+def _living_lines(path: Path, index: _Index) -> Iterator[bytes]:
+    """The last line of each that has not gone, in the file's order."""
+    return (line for at, line in _lines(path) if at in index.living)
 
 
 def _decoded(line: bytes) -> _Line | None:
