@@ -13,12 +13,12 @@ Root's births have no budget: whoever is root needs no flood.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from ctrwatch.core.changes import Born
 from ctrwatch.core.describe import rfc3339
+from ctrwatch.core.ids import stable_id
 from ctrwatch.core.steps import LEADS_ONLY
 from ctrwatch.core.text import jsonable
 from ctrwatch.event import Flood
@@ -142,10 +142,9 @@ def _excess(lane: _Lane, window: _Window) -> Excess:
 def flood(excess: Excess, host: str, boot_id: str, wall_offset_ns: int) -> Flood:
     """*wall_offset_ns*: what turns CLOCK_BOOTTIME into wall time."""
     parts = (boot_id, "flood", excess.uid, excess.since_ns, *excess.examples)
-    text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
     until = rfc3339(excess.until_ns + wall_offset_ns)
     return Flood(
-        id=hashlib.blake2b(text, digest_size=16).hexdigest(),
+        id=stable_id(*parts),
         time=until,
         host=host,
         since=rfc3339(excess.since_ns + wall_offset_ns),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from ctrwatch.core.describe import rfc3339
+from ctrwatch.core.ids import stable_id
 from ctrwatch.core.text import jsonable
 from ctrwatch.event import Audit, Finding, GapReason, WatchGap
 from ctrwatch.model import ContainerId, Runtime
@@ -40,7 +39,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True, tag="audit"):
 def watch_gap(gap: Gap, host: str, now_ns: int) -> WatchGap:
     """*now_ns*: wall clock."""
     return WatchGap(
-        id=_id(host, gap.reason, gap.since_ns, gap.until_ns),
+        id=stable_id(host, gap.reason, gap.since_ns, gap.until_ns),
         time=rfc3339(now_ns),
         host=host,
         reason=gap.reason,
@@ -53,7 +52,7 @@ def watch_gap(gap: Gap, host: str, now_ns: int) -> WatchGap:
 def audit(found: Found, host: str, now_ns: int) -> Audit:
     """*now_ns*: wall clock."""
     return Audit(
-        id=_id(host, found.finding, found.container_id, now_ns),
+        id=stable_id(host, found.finding, found.container_id, now_ns),
         time=rfc3339(now_ns),
         host=host,
         finding=found.finding,
@@ -64,8 +63,3 @@ def audit(found: Found, host: str, now_ns: int) -> Audit:
         cgroup_path=jsonable(found.path),
         source=found.source,
     )
-
-
-def _id(*parts: object) -> str:
-    text = "\0".join(map(str, parts)).encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()

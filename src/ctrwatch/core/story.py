@@ -20,7 +20,6 @@ image. Before the first task has entered nothing can run in the container: the w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from typing import Final, NamedTuple
 
@@ -28,6 +27,7 @@ import msgspec
 
 from ctrwatch.core import changes
 from ctrwatch.core.describe import describe, rfc3339
+from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.shelf import Asked, Shelf, Story
 from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
@@ -166,7 +166,7 @@ class Stories:
         gone = msgspec.structs.replace(
             event,
             event="container_remove",
-            id=event.id.partition("-")[0] + _SUFFIXES["container_remove"],
+            id=birth_of(event.id) + _SUFFIXES["container_remove"],
             time=rfc3339(now_ns + self.wall_offset_ns),
             lost_before=self.lost - self._lost_told,
             changed=(),
@@ -453,5 +453,4 @@ def _birth_id(boot_id: str, story: Story) -> str:
         *(boot_id, *map(str, story.cgroup), story.born.identity.container_id),
         *((str(created),) if created is not None else ()),
     )
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(text, digest_size=16).hexdigest()
+    return stable_id(*parts)

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
+from ctrwatch.core.ids import birth_of
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent
 
@@ -61,7 +62,7 @@ class _Line(msgspec.Struct, frozen=True):
 
     @property
     def birth(self) -> str:
-        return (self.id or self.gone).partition("-")[0]
+        return birth_of(self.id or self.gone)
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
@@ -105,7 +106,7 @@ class State:
             told = msgspec.structs.replace(event, event="container_create", changed=())
             line = msgspec.json.encode(told)
         elif event.event == "container_remove":
-            line = msgspec.json.encode({"gone": event.id.partition("-")[0]})
+            line = msgspec.json.encode({"gone": birth_of(event.id)})
         else:
             return
         self._append(line + b"\n")
@@ -183,7 +184,7 @@ def _read(path: Path) -> Past | None:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning("%s: a line can't be read (%s); it is left out", path, error)
             continue
-        living[event.id.partition("-")[0]] = event
+        living[birth_of(event.id)] = event
     return Past(until_ns, living, index.ended)
 
 
