@@ -34,6 +34,11 @@ WATCH: Final = {
     " rest together, with neither a create nor a remove of their own.",
 }
 
+VERDICTS: Final = {
+    "Violation": "**`violation`**: a container breaks a rule. It follows the event that it judges.",
+    "Enforcement": "**`enforcement`**: a container that breaks a rule was frozen or killed, or not, and why.",
+}
+
 # Of the fields whose types have no description.
 MEANINGS: Final = {
     "creator.pid": "process id, as the host counts",
@@ -63,6 +68,17 @@ MEANINGS: Final = {
     "process.args": "the command line of its entry point",
     "process.cwd": "working directory in the container",
     "process.user": "the user's name where the bundle has one, else `uid:gid`",
+}
+OF_CONTAINER: Final = {
+    "severity": "`info`, `low`, `medium`, `high` or `critical`",
+    "action": "`freeze` or `kill`",
+    **dict.fromkeys(
+        (
+            *("container_name", "container_image", "container_image_digest"),
+            *("pod_name", "pod_namespace"),
+        ),
+        "as in the container's events",
+    ),
 }
 OBJECTS: Final = {
     "cgroup": "the container's own cgroup: the unified hierarchy's where it has one",
@@ -152,7 +168,7 @@ def page() -> str:
         "\n".join(
             (
                 *(*_head(), *_events(), *_fields(), *_images(), *_reasons(), *_sources()),
-                *_of_the_watch(),
+                *(*_of_the_watch(), *_of_policies()),
             )
         )
         + "\n"
@@ -274,8 +290,18 @@ def _of_the_watch() -> Iterator[str]:
     yield from ("", "## Of the watch itself", "")
     yield "Besides the containers' events there are those in which ctrwatch speaks of the watch itself, with"
     yield "fields of their own."
+    yield from _tables(WATCH)
+
+
+def _of_policies() -> Iterator[str]:
+    yield from ("", "## Verdicts", "")
+    yield "What a policy says of a container, in events of their own."
+    yield from _tables(VERDICTS)
+
+
+def _tables(kinds: dict[str, str]) -> Iterator[str]:
     types: dict[str, Any] = render.schema()["$defs"]  # type: ignore[assignment]
-    for kind, what in WATCH.items():
+    for kind, what in kinds.items():
         yield from ("", what, "", "| field | type | meaning |", "|---|---|---|")
         for name, field in types[kind]["properties"].items():
             yield f"| `{name}` | {_type(field, types)} | {_meaning(name, field, types)} |"
@@ -284,7 +310,7 @@ def _of_the_watch() -> Iterator[str]:
 def _meaning(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
     if name == "event":
         return f"`{_values(field, types)[0]}`"
-    return str(field["description"])
+    return str(field.get("description") or MEANINGS.get(name) or OF_CONTAINER[name])
 
 
 if __name__ == "__main__":

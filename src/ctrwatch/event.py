@@ -19,13 +19,17 @@ from ctrwatch.model import Limits, Missing, Process, Runtime, Security
 __all__ = (
     "Audit",
     "ContainerEvent",
+    "Enforcement",
     "EventName",
     "Evidence",
     "Finding",
     "Flood",
     "GapReason",
     "HostEvent",
+    "Severity",
     "Status",
+    "Verdict",
+    "Violation",
     "WatchEventName",
     "WatchGap",
 )
@@ -148,7 +152,7 @@ class ContainerEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 # --- of the watch itself ----------------------------------------------------------------
 
-WatchEventName = Literal["watch_gap", "audit", "flood"]
+WatchEventName = Literal["watch_gap", "audit", "flood", "violation", "enforcement"]
 GapReason = Literal["restart", "lost", "output"]
 Finding = Literal["missed", "end_missed", "unknown_to_runtime"]
 
@@ -211,3 +215,70 @@ class Flood(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HostEvent = WatchGap | Audit | Flood
+
+
+# --- of policies ------------------------------------------------------------------------
+
+Severity = Literal["info", "low", "medium", "high", "critical"]
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a policy's rule says against a container, right after the event that it judges."""
+
+    event: Literal["violation"] = "violation"
+    id: Annotated[str, Meta(description="stable: of the judged event, the policy and the rule")]
+    time: Annotated[str, Meta(description="the judged event's: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    verdict: Annotated[
+        Literal["violation", "error", "undecided"],
+        Meta(
+            description="violation: the rule does not hold; error: the rule failed, and nobody"
+            " knows; undecided: a field that it needs was not learnt in time"
+        ),
+    ] = "violation"
+    policy: Annotated[str, Meta(description="the policy's name")]
+    rule: Annotated[str, Meta(description="the rule's name in its policy")]
+    severity: Severity
+    tags: Annotated[tuple[str, ...], Meta(description="the rule's: ATT&CK techniques, controls")]
+    message: Annotated[str, Meta(description="what is wrong, in a sentence")]
+    action: Annotated[
+        Literal["log", "freeze", "kill"],
+        Meta(description="what the rule asks for: log, freeze or kill"),
+    ] = "log"
+    event_id: Annotated[str, Meta(description="id of the event that is judged")]
+    runtime: Annotated[Runtime, Meta(description="who manages the container")]
+    container_id: Annotated[str, Meta(description="the full id")]
+    container_name: str = ""
+    container_image: str = ""
+    container_image_digest: str = ""
+    pod_name: str = ""
+    pod_namespace: str = ""
+
+
+class Enforcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done about a violation."""
+
+    event: Literal["enforcement"] = "enforcement"
+    id: Annotated[str, Meta(description="stable and unique, as a container event's")]
+    time: Annotated[str, Meta(description="when it was done: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    violation_id: Annotated[str, Meta(description="id of the violation")]
+    action: Literal["freeze", "kill"]
+    result: Annotated[
+        Literal["done", "dry_run", "refused", "failed"],
+        Meta(
+            description="done; dry_run: nothing was done; refused: its cgroup is not"
+            " its own, or not to be touched; failed: the kernel did not do it"
+        ),
+    ]
+    reason: Annotated[str, Meta(description='in a sentence; "" when it was done')] = ""
+    before_start: Annotated[
+        bool | None,
+        Meta(description="before the container's first instruction; null: nobody knows"),
+    ] = None
+    runtime: Annotated[Runtime, Meta(description="who manages the container")]
+    container_id: Annotated[str, Meta(description="the full id")]
+    container_name: str = ""
+
+
+Verdict = Violation | Enforcement

@@ -16,10 +16,13 @@ from ctrwatch.event import (
     Cgroup,
     ContainerEvent,
     Creator,
+    Enforcement,
     Evidence,
     HostEvent,
     Image,
     Init,
+    Verdict,
+    Violation,
     WatchGap,
 )
 from ctrwatch.model import (
@@ -474,8 +477,41 @@ FOUND = Audit(
 )
 
 
-@pytest.mark.parametrize("event", [GAP, FOUND], ids=["gap", "audit"])
-def test_an_event_of_the_watch_fits_the_schema(event: HostEvent) -> None:
+VIOLATION = Violation(
+    id="3f",
+    time=TIME,
+    host="node-1",
+    policy="approved-images",
+    rule="registry",
+    severity="high",
+    tags=("T1610",),
+    message="evil.example/miner\x1b[2J is not approved",
+    action="kill",
+    event_id="0f",
+    runtime=Runtime.DOCKER,
+    container_id=ID,
+    container_name="web\x1b[31m",
+    container_image="evil.example/miner:1",
+)
+KILLED = Enforcement(
+    id="4f",
+    time=TIME,
+    host="node-1",
+    violation_id="3f",
+    action="kill",
+    result="done",
+    before_start=True,
+    runtime=Runtime.DOCKER,
+    container_id=ID,
+)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [GAP, FOUND, VIOLATION, KILLED],
+    ids=["gap", "audit", "violation", "enforcement"],
+)
+def test_an_event_of_the_watch_fits_the_schema(event: HostEvent | Verdict) -> None:
     line = json.loads(render.host_json_line(event))
 
     jsonschema.validate(line, SCHEMA)
@@ -486,6 +522,20 @@ def test_a_gap_is_a_sentence() -> None:
     assert render.host_text_line(GAP) == (
         "19:46:12.460  gap       ! the kernel dropped 60013 raw events between"
         " 2026-11-23T19:46:12.460Z and 2026-11-23T19:46:12.460Z\n"
+    )
+
+
+def test_a_violation_is_a_sentence_that_can_do_no_harm() -> None:
+    line = render.host_text_line(VIOLATION, colours=True)
+
+    assert "violation" in line
+    assert "high approved-images/registry: evil.example/miner\\x1b[2J is not approved" in line
+    assert line.count("\x1b") == 2
+
+
+def test_what_was_done_is_a_sentence() -> None:
+    assert render.host_text_line(KILLED) == (
+        "19:46:12.460  kill      ! docker 4f2b9c0d7e1a: done, before its first instruction  (-)\n"
     )
 
 

@@ -18,7 +18,7 @@ from ctrwatch.core.changes import Born, Change, Living, Look
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, audit, watch_gap
 from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
-from ctrwatch.event import ContainerEvent, Flood, HostEvent
+from ctrwatch.event import ContainerEvent, Flood, HostEvent, Verdict
 from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Subject, Task
 
 __all__ = (
@@ -137,9 +137,9 @@ Input = (
 
 
 class Report(NamedTuple):
-    """Of the watch itself."""
+    """Of the watch itself, or of what a policy says."""
 
-    event: HostEvent
+    event: HostEvent | Verdict
 
 
 Effect = Told | Look | Report

@@ -14,7 +14,16 @@ import msgspec
 
 from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.text import clean, jsonable
-from ctrwatch.event import Audit, ContainerEvent, Flood, HostEvent, WatchGap
+from ctrwatch.event import (
+    Audit,
+    ContainerEvent,
+    Enforcement,
+    Flood,
+    HostEvent,
+    Verdict,
+    Violation,
+    WatchGap,
+)
 from ctrwatch.model import FINAL, Kind, RawEvent, Task
 
 __all__ = (
@@ -59,13 +68,14 @@ def json_line(event: ContainerEvent) -> bytes:
     return msgspec.json.encode(fields) + b"\n"
 
 
-def host_json_line(event: HostEvent) -> bytes:
-    """An event of the watch itself as one JSON object."""
+def host_json_line(event: HostEvent | Verdict) -> bytes:
+    """An event of the watch itself, or a verdict, as one JSON object."""
     return msgspec.json.encode(event) + b"\n"
 
 
-def host_text_line(event: HostEvent, *, colours: bool = False) -> str:
+def host_text_line(event: HostEvent | Verdict, *, colours: bool = False) -> str:
     """Time, event, and a sentence."""
+    colour = _YELLOW
     match event:
         case WatchGap():
             word, said = "gap", _said_of_gap(event)
@@ -73,8 +83,12 @@ def host_text_line(event: HostEvent, *, colours: bool = False) -> str:
             word, said = "audit", _said_of_audit(event)
         case Flood():
             word, said = "flood", said_of_flood(event)
+        case Violation():
+            word, said, colour = event.verdict, _said_of_violation(event), _RED
+        case Enforcement():
+            word, said, colour = event.action, _said_of_enforcement(event), _RED
     line = f"{event.time[11:23]}  {word:8}  ! {said}"
-    return f"{_YELLOW}{line}{_RESET}\n" if colours else f"{line}\n"
+    return f"{colour}{line}{_RESET}\n" if colours else f"{line}\n"
 
 
 def _said_of_gap(event: WatchGap) -> str:
@@ -96,6 +110,26 @@ def _said_of_audit(event: Audit) -> str:
         "unknown_to_runtime": "it runs, and no runtime knows it",
     }[event.finding]
     return f"{event.runtime} {short_id(event.container_id)}: {said}  ({known or '-'})"
+
+
+def _said_of_violation(event: Violation) -> str:
+    names = (clean(event.container_name, 24), clean(event.container_image, 40))
+    known = "  ".join(filter(None, names)) or "-"
+    rule = f"{clean(event.policy, 40)}/{clean(event.rule, 60)}"
+    return (
+        f"{event.severity} {rule}: {clean(event.message, 200)}"
+        f"  ({event.runtime} {short_id(event.container_id)}  {known})"
+    )
+
+
+def _said_of_enforcement(event: Enforcement) -> str:
+    result = event.result.replace("_", " ")
+    why = f": {clean(event.reason, 200)}" if event.reason else ""
+    early = "" if event.before_start is None else ", before its first instruction"
+    late = ", after its first instruction"
+    when = late if event.before_start is False else early
+    name = clean(event.container_name, 24) or "-"
+    return f"{event.runtime} {short_id(event.container_id)}: {result}{when}{why}  ({name})"
 
 
 def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
@@ -265,8 +299,8 @@ _NOBODY: Final = Task(pid=0, ppid=0)
 
 
 def schema() -> dict[str, object]:
-    """The JSON Schema (2020-12) of a line: a container's event, or one of the watch itself."""
-    kinds = (ContainerEvent, WatchGap, Audit, Flood)
+    """The JSON Schema (2020-12) of a line: a container's event, one of the watch, or a verdict."""
+    kinds = (ContainerEvent, WatchGap, Audit, Flood, Violation, Enforcement)
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     whole: dict[str, Any] = {"anyOf": [*refs], "$defs": definitions}
     for kind in kinds[1:]:
