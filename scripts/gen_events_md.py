@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 from ctrwatch.core import render
 from ctrwatch.core.steps import STEPS
-from ctrwatch.event import EventName
+from ctrwatch.event import EventName, Unread
 from ctrwatch.model import FINAL, Missing
 
 PAGE = Path(__file__).parents[1] / "docs/events.md"
@@ -37,6 +37,52 @@ WATCH: Final = {
 VERDICTS: Final = {
     "Violation": "**`violation`**: a container breaks a rule. It follows the event that it judges.",
     "Enforcement": "**`enforcement`**: a container that breaks a rule was frozen or killed, or not, and why.",
+}
+
+USAGE: Final = {
+    "ContainerUsage": "**`container_usage`**: what it uses, at the ages that `--usage-at` names: 10 s and 60 s."
+    " **`container_oom`**: the kernel killed processes of it for want of memory; at once, and at most once a"
+    " second.",
+    "Usage": "**`usage`** of these: what the container with all its children has used by that moment.",
+    "Pressure": "**`pressure`**: how long some task waited, by the kernel's pressure stall information.",
+    "Rates": "**`rates`**: the same for a second.",
+}
+
+FIGURES: Final = {
+    "cpu_seconds": "CPU time of all its tasks",
+    "cpu_user_seconds": "… of it in user mode",
+    "cpu_system_seconds": "… of it in the kernel",
+    "throttled_seconds": "time in which its CPU limit held it back, of each CPU",
+    "throttled_periods": "periods in which that happened",
+    "memory_bytes": "memory and file cache, now",
+    "memory_working_set_bytes": "… without the file cache that goes first: what `docker stats` shows",
+    "memory_peak_bytes": "the most of `memory_bytes` in its life",
+    "memory_limit_bytes": "its own limit; `null` without a reason: none",
+    "oom_kills": "processes that were killed for want of memory",
+    "io_read_bytes": "read from block devices",
+    "io_write_bytes": "written to block devices",
+    "io_reads": "read operations",
+    "io_writes": "write operations",
+    "pids": "tasks, now",
+    "pids_limit": "its own limit; `null` without a reason: none",
+    "pids_refused": "forks that its limit of tasks refused",
+    "io_read_bytes_per_second": "read from block devices",
+    "io_write_bytes_per_second": "written to block devices",
+    "pressure": "how long some task waited: below",
+    "usage": "below",
+    "missing": "`null` figure: reason",
+    "cpu_waited_percent": "of the last 10 s some task waited for a CPU",
+    "cpu_waited_seconds": "… in its whole life",
+    "memory_waited_percent": "of the last 10 s some task waited for memory",
+    "memory_waited_seconds": "… in its whole life",
+    "io_waited_percent": "of the last 10 s some task waited for I/O",
+    "io_waited_seconds": "… in its whole life",
+}
+UNREAD: Final = {
+    Unread.NO_CONTROLLER: "The cgroup controller that counts it is not enabled for the container's cgroup, or not mounted.",
+    Unread.NOT_OFFERED: "This kernel does not tell it: `memory.peak` is there since Linux 5.19, pressure where PSI is on.",
+    Unread.GONE: "The cgroup was gone before it could be read.",
+    Unread.UNREADABLE: "What the file says can't be understood, or may not be read.",
 }
 
 # Of the fields whose types have no description.
@@ -89,6 +135,7 @@ OBJECTS: Final = {
     "limits": "what it may use, from its bundle",
     "process": "its entry point; environment values are never read into it",
     "evidence": "how the event came to be",
+    "usage": "`container_remove` only: the bill of its life",
 }
 
 EXPLAINED: Final = {"event", "evidence.status"}  # their values have words of their own
@@ -130,6 +177,14 @@ EMPTY: Final = {
     "evidence.sources": "`{}`: nothing is known but the path",
     "evidence.after_ms": "`null` for an existing container",
     "lost_before": NEVER,
+    "usage": "not there without `--usage`, nor in other events",
+    "usage.duration_seconds": "`null` for an existing container whose first process is not known",
+    "usage.exit_code": "`null`: a signal ended it, or it can't be known ([usage.md](usage.md))",
+    "usage.exit_signal": "`null`: it ended by itself, or it can't be known",
+    "usage.final": NEVER,
+    "usage.read_before_end_seconds": "`null`: it had gone before it was read once",
+    **{f"usage.{name}": "with a reason in `usage.missing`" for name in FIGURES},
+    "usage.missing": "`{}`: all figures are known",
 }
 
 REASONS: Final = {
@@ -168,7 +223,7 @@ def page() -> str:
         "\n".join(
             (
                 *(*_head(), *_events(), *_fields(), *_images(), *_reasons(), *_sources()),
-                *(*_of_the_watch(), *_of_policies()),
+                *(*_of_the_watch(), *_of_policies(), *_of_use()),
             )
         )
         + "\n"
@@ -214,7 +269,8 @@ def _fields() -> Iterator[str]:
 
 
 def _row(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
-    meaning = OBJECTS.get(name) or field.get("description") or MEANINGS[name]
+    meaning = OBJECTS.get(name) or field.get("description") or MEANINGS.get(name)
+    meaning = meaning or FIGURES[name.removeprefix("usage.")]
     values = [f"`{value}`" for value in _values(field, types) if value]
     if values and name not in EXPLAINED:
         meaning += f": {', '.join(values)}"
@@ -299,6 +355,16 @@ def _of_policies() -> Iterator[str]:
     yield from _tables(VERDICTS)
 
 
+def _of_use() -> Iterator[str]:
+    yield from ("", "## What a container uses", "")
+    yield "With `--usage` only: [usage.md](usage.md). Totals are since the container's cgroup was made."
+    yield from _tables(USAGE)
+    yield from ("", "A figure that is `null` has its reason in `missing`:", "")
+    yield from ("| reason | meaning |", "|---|---|")
+    for reason in Unread:
+        yield f"| `{reason}` | {UNREAD[reason]} |"
+
+
 def _tables(kinds: dict[str, str]) -> Iterator[str]:
     types: dict[str, Any] = render.schema()["$defs"]  # type: ignore[assignment]
     for kind, what in kinds.items():
@@ -309,8 +375,9 @@ def _tables(kinds: dict[str, str]) -> Iterator[str]:
 
 def _meaning(name: str, field: dict[str, Any], types: dict[str, Any]) -> str:
     if name == "event":
-        return f"`{_values(field, types)[0]}`"
-    return str(field.get("description") or MEANINGS.get(name) or OF_CONTAINER[name])
+        return " or ".join(f"`{value}`" for value in _values(field, types))
+    said = field.get("description") or MEANINGS.get(name) or OF_CONTAINER.get(name)
+    return str(said or FIGURES[name])
 
 
 if __name__ == "__main__":

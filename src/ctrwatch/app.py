@@ -36,15 +36,17 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Look
+from ctrwatch.core.changes import Born, Gone, Look, Started
 from ctrwatch.core.render import said_of_flood
+from ctrwatch.core.steps import INIT
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
 from ctrwatch.event import Audit, ContainerEvent, Flood
 from ctrwatch.evidence import Evidence
-from ctrwatch.model import Answer, RawEvent
+from ctrwatch.meter import Meter
+from ctrwatch.model import Answer, Found, RawEvent
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.rounds import Rounds
@@ -103,6 +105,7 @@ class Watch:
             wait_ns=int(settings.wait_s * 1e9),
             unified=self.host.has_unified,
             hierarchies=frozenset(self.host.hierarchies),
+            usage_at_ns=settings.usage_at_ns if settings.usage else None,
         )
         self._chain = Chain(header)
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
@@ -110,6 +113,7 @@ class Watch:
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
+        self._meter: Meter | None = None  # while it runs, with `--usage`
         self._rounds = Rounds(host, sensor, self._chain, self.feed)
         self._heard_ns = _boot_ns()  # of the last raw event, or of the beginning
         self._listed = False
@@ -125,6 +129,14 @@ class Watch:
         evidence = Evidence(self.host.directory, self._settings.sockets, back)
         enricher = Enricher(evidence.sources, self._answered)
         self._at_work = enricher, evidence
+        if self._settings.usage and self._sensor is not None:
+            self._meter = Meter(
+                self.host,
+                self._chain,
+                self.feed,
+                settled_ns=int(self._settings.usage_every_s * 1e9),
+                ages_ns=self._settings.usage_at_ns,
+            )
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._ask = lambda ask: tasks.create_task(
@@ -142,6 +154,8 @@ class Watch:
                     self._ask = lambda _: None  # nobody is asked any more
         finally:
             self._at_work = None
+            if self._meter is not None:
+                self._meter.close()
             self.feed(Ending(boot_ns=_boot_ns()))
             if self._sensor is not None:
                 self._sensor.close()
@@ -215,6 +229,8 @@ class Watch:
 
     def _answered(self, serial: int, source: str, answer: Answer) -> None:
         self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))
+        if self._meter is not None and source == INIT.source and isinstance(answer, Found):
+            self._meter.first(serial, answer.facts.init_pid)
 
     async def _look(self, evidence: Evidence, look: Look) -> None:
         try:
@@ -256,6 +272,9 @@ class Watch:
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)
+            case Born() | Started() | Gone():
+                if self._meter is not None:
+                    self._meter.heard(effect)
             case Alarm(serial, boot_ns):
                 delay_s = max(0, boot_ns - _boot_ns()) / 1e9
                 asyncio.get_running_loop().call_later(delay_s, self._overdue, serial)

@@ -149,6 +149,26 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     help="How to hear of cgroups.",
 )
 @click.option(
+    "--usage", is_flag=True, help="Also tell what each container uses, and its bill when it ends."
+)
+@click.option(
+    "--usage-at",
+    type=float,
+    multiple=True,
+    default=(10.0, 60.0),
+    show_default=True,
+    metavar="SECONDS",
+    help="Ages at which that is told; may be given several times.",
+)
+@click.option(
+    "--usage-every",
+    type=float,
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often old containers are looked at; young ones are more often.",
+)
+@click.option(
     "--metrics",
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
@@ -164,6 +184,9 @@ def events(
     state: Path | None,
     audit: float,
     sensor: SensorName,
+    usage: bool,
+    usage_at: tuple[float, ...],
+    usage_every: float,
     metrics: str | None,
     wait: float,
     sockets: Sequence[str],
@@ -191,6 +214,9 @@ def events(
         state=state,
         audit_s=audit,
         sensor=sensor,
+        usage=usage,
+        usage_at_s=usage_at,
+        usage_every_s=usage_every,
         sockets=_by_kind(sockets),
     )
     with _exposed(metrics) as exposed:

@@ -27,11 +27,12 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Look
+from ctrwatch.core.changes import Born, Gone, Look, Started
 from ctrwatch.core.describe import wall_ns
+from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.core.steps import INIT, STEPS
 from ctrwatch.core.story import Alarm, Ask, Tell
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import ContainerEvent, ContainerUsage, Pressure, Unread, Usage
 from ctrwatch.model import (
     Answer,
     CgroupKey,
@@ -111,6 +112,12 @@ _ANSWERS: Final[tuple[Answer, ...]] = (
     Found(Facts(init_pid=5, digest_kind="index")),
     Found(Facts(absent={"container_image": Missing.NO_IMAGE, "labels": Missing.HAS_NONE})),
 )
+_USAGES: Final = (
+    Usage(), Usage(cpu_seconds=1e18, oom_kills=3, memory_limit_bytes=0, memory_bytes=5),
+    Usage(cpu_seconds=0.5, oom_kills=1, io_read_bytes=(1 << 63) - 1, pressure=Pressure()),
+    Usage(missing=dict.fromkeys(("cpu_seconds", "oom_kills", "pressure"), Unread.GONE)),
+    Usage(oom_kills=9, missing={"memory_bytes": Unread.UNREADABLE}),
+)  # fmt: skip
 _SOURCES: Final = (*dict.fromkeys(step.source for step in STEPS), INIT.source, "nobody")
 _TEN: Final = (
     *("runtime", "container_image", "container_image_digest", "container_name"),
@@ -142,6 +149,7 @@ class _Lives:
         header = Header(
             host="h", boot_id="b", wall_offset_ns=1_700_000_000 * 10**9,
             wait_ns=(2000, 5, 0)[self._episode % 3] * _MS, unified=self._episode % 2 > 0,
+            usage_at_ns=(None, (), (10**10, 6 * 10**10))[self._episode % 3],
         )  # fmt: skip
         self._chain = Chain(header)
         self._left = _EPISODE
@@ -250,8 +258,8 @@ class _Lives:
         self._asks.pop((serial, source), None)
         return Reply(boot_ns=self._now_ns, serial=serial, source=source, answer=answer)
 
-    def _rest(self, first: int, second: int, third: int) -> Input:
-        match third % 6:
+    def _rest(self, first: int, second: int, third: int) -> Input:  # noqa: PLR0911 - one for each
+        match third % 8:
             case 0 | 1 if self._alarms:
                 alarm = self._alarms.pop(first % len(self._alarms))
                 self._now_ns = max(self._now_ns, alarm.boot_ns - second % 2)
@@ -266,6 +274,15 @@ class _Lives:
             case 4:
                 self._lost += first % 3
                 return Lost(boot_ns=self._now_ns, total=self._lost)
+            case 6:
+                return Sampled(
+                    boot_ns=self._now_ns - (second % 11 == 0) * 5000 * _MS,
+                    serial=first % 50,
+                    usage=_USAGES[second % len(_USAGES)],
+                    final=third % 3 == 0,
+                )
+            case 7:
+                return Exited(boot_ns=self._now_ns, serial=first % 50, code=second % 256)
             case 5:
                 return Clock(wall_offset_ns=1_700_000_000 * 10**9 + first)
             case _:
@@ -289,13 +306,21 @@ class _Lives:
                     self._alarms.append(effect)
                 case Look():
                     self._looks.append(effect)
+                case Born() | Started() | Gone():
+                    pass
                 case Report(event):
                     host_lines_of(event)
+                    if isinstance(event, ContainerUsage):
+                        self._used(event)
                     outcome.append(event.event)
                 case Tell():
                     self._tell(effect.event)
                     outcome.append(effect.event.event + effect.event.evidence.status)
         return tuple(outcome)
+
+    def _used(self, event: ContainerUsage) -> None:
+        names = [each.event for each in self._told[event.id.partition("-")[0]]]
+        require("use is told of the living", "container_remove" not in names)
 
     def _tell(self, event: ContainerEvent) -> None:
         lines_of(event)

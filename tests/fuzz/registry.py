@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tests.fuzz import answers, grpc, kernel, lines, lives, storages, words
+from tests.fuzz import answers, cgroups, grpc, kernel, lines, lives, storages, words
 from tests.fuzz.boundary import Boundary
 
 __all__ = ("BOUNDARIES", "Row")
@@ -22,6 +22,7 @@ BOUNDARIES: Final = {
     "fanotify": Row("a notice of fanotify's: `core/notices.py`", kernel.fanotify),
     "connector": Row("a process event: `core/notices.py`", kernel.connector),
     "path": Row("a cgroup's path: `core/cgroup.py`", kernel.path),
+    "usage": Row("a cgroup's files: `core/usage.py`", cgroups.usage_files),
     "oci": Row("an OCI runtime's command line: `core/cmdline.py`", words.oci),
     "keepers": Row("a shim's, conmon's, LXC's, nspawn's: `core/keepers.py`", words.keepers),
     "lxc": Row("LXC's configuration: `core/lxc.py`", words.lxc_config),

@@ -13,7 +13,7 @@ from ctrwatch.core import render
 from ctrwatch.core.changes import Born
 from ctrwatch.core.describe import describe
 from ctrwatch.core.merge import FIELDS, Known
-from ctrwatch.event import ContainerEvent, HostEvent, Verdict
+from ctrwatch.event import ContainerEvent, ContainerUsage, HostEvent, Verdict
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
 from ctrwatch.model import CgroupKey, ContainerId, Facts, Identity, Leads, Listed, Runtime
 from tests.fuzz.boundary import require
@@ -92,7 +92,7 @@ def lines_of(event: ContainerEvent) -> None:
     text.encode()
 
 
-def host_lines_of(event: HostEvent | Verdict) -> None:
+def host_lines_of(event: HostEvent | Verdict | ContainerUsage) -> None:
     line, text = render.host_json_line(event), render.host_text_line(event)
     require("an event is a line", line.count(b"\n") == 1 and len(line) < 8192)
     require("a text line is one printable line", text[-1] == "\n" and text[:-1].isprintable())

@@ -15,6 +15,7 @@ from ctrwatch.event import (
     Audit,
     Cgroup,
     ContainerEvent,
+    ContainerUsage,
     Creator,
     Enforcement,
     Evidence,
@@ -511,7 +512,7 @@ KILLED = Enforcement(
     [GAP, FOUND, VIOLATION, KILLED],
     ids=["gap", "audit", "violation", "enforcement"],
 )
-def test_an_event_of_the_watch_fits_the_schema(event: HostEvent | Verdict) -> None:
+def test_an_event_of_the_watch_fits_the_schema(event: HostEvent | Verdict | ContainerUsage) -> None:
     line = json.loads(render.host_json_line(event))
 
     jsonschema.validate(line, SCHEMA)

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from ctrwatch.core.changes import Born, Entered, Gone, Placed, Started, Told
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
+from ctrwatch.core.report import Report
 from ctrwatch.core.steps import MORE, STEPS
 from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent
@@ -182,6 +183,8 @@ class Player:
                     self.alarms.append(effect)
                 case Tell():
                     self._hear(effect.event)
+                case Report():
+                    pytest.fail("nobody reads what it uses here")
         untold = [
             serial for serial, story in self.stories._shelf.in_hand.items() if story.told is None
         ]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 
 from ctrwatch.core import flood
-from ctrwatch.core.changes import Born, Change, Living, Look
+from ctrwatch.core.changes import Born, Change, Gone, Living, Look, Started
+from ctrwatch.core.ledger import Exited, Ledger, Sampled
 from ctrwatch.core.lifecycle import Lifecycle
-from ctrwatch.core.report import Found, Gap, audit, watch_gap
+from ctrwatch.core.report import Found, Gap, Report, audit, watch_gap
 from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
-from ctrwatch.event import ContainerEvent, Flood, HostEvent, Verdict
+from ctrwatch.event import ContainerEvent, Flood
 from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Subject, Task
 
 __all__ = (
@@ -41,6 +42,7 @@ __all__ = (
 
 JOURNAL_VERSION: Final = 1
 _NEVER_NS: Final = 1 << 63  # later than any time
+_Age = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _BIRTHS: Final = ("container_create", "existing_container")
 
 
@@ -54,6 +56,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     wait_ns: int
     unified: bool
     hierarchies: frozenset[int] | None = None  # the mounted ones; old journals don't have them
+    usage_at_ns: tuple[_Age, ...] | None = None  # ages at which use is told; None: it is not read
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="reply"):
@@ -132,17 +135,13 @@ Input = (
     | Vanished
     | Gap
     | Found
+    | Sampled
+    | Exited
     | Ending
 )
 
 
-class Report(NamedTuple):
-    """Of the watch itself, or of what a policy says."""
-
-    event: HostEvent | Verdict
-
-
-Effect = Told | Look | Report
+Effect = Told | Look | Report | Born | Started | Gone
 
 
 class Chain:
@@ -163,6 +162,7 @@ class Chain:
             wall_offset_ns=header.wall_offset_ns,
             wait_ns=header.wait_ns,
             unified=header.unified,
+            ledger=Ledger(header.usage_at_ns) if header.usage_at_ns is not None else None,
         )
         self.told: Counter[str] = Counter()
 
@@ -182,6 +182,10 @@ class Chain:
     def containers(self) -> list[Living]:
         """All that live, oldest first."""
         return self._lifecycle.living()
+
+    def living_at(self, cgroup: CgroupKey) -> Living | None:
+        """The container that has that directory; None: nobody, or it has ended."""
+        return self._lifecycle.living_at(cgroup)
 
     def knows(self, found: Listed) -> bool:
         """Whether one of its directories is a living container's."""
@@ -237,6 +241,8 @@ class Chain:
             case Found():
                 now_ns = item.boot_ns + stories.wall_offset_ns
                 return [Report(audit(item, self._header.host, now_ns))]
+            case Sampled() | Exited():
+                return stories.used(item)
             case Ending():
                 return [*stories.finish(item.boot_ns), *self._floods_until(_NEVER_NS)]
         return []
@@ -255,6 +261,10 @@ class Chain:
                 effects += self._flood_alarm()
             elif change.serial != dismissed:
                 effects += self._stories.changed(change)
+                if self._header.usage_at_ns is not None and isinstance(
+                    change, Born | Started | Gone
+                ):
+                    effects.append(change)  # for who reads what it uses
         return effects
 
     # --- floods ---------------------------------------------------------------------------

@@ -180,10 +180,16 @@ class Lifecycle:
 
     def living(self) -> list[Living]:
         """All containers that have not ended, oldest first."""
-        return [
-            Living(one.serial, one.identity.container_id, one.path, tuple(self._by_cgroup.of(one)))
-            for one in self._living.values()
-        ]
+        return [self._alive(one) for one in self._living.values()]
+
+    def living_at(self, cgroup: CgroupKey) -> Living | None:
+        """The container whose own directory that is; None: it is nobody's."""
+        container = self._by_cgroup.owner(cgroup)
+        return self._alive(container) if container is not None else None
+
+    def _alive(self, one: _Container) -> Living:
+        cgroups = tuple(self._by_cgroup.of(one))
+        return Living(one.serial, one.identity.container_id, one.path, cgroups)
 
     def dismiss(self, cgroup: CgroupKey) -> None:
         """What was just born there is not to be followed: it is no container of ours."""

@@ -7,16 +7,17 @@ in JSON it is left as it is, since JSON escapes control characters by itself.
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import msgspec
 
 from ctrwatch.core.describe import rfc3339, wall_ns
-from ctrwatch.core.text import clean, jsonable
+from ctrwatch.core.said import said_of_bill, said_of_usage
+from ctrwatch.core.text import clean, jsonable, short_id
 from ctrwatch.event import (
     Audit,
     ContainerEvent,
+    ContainerUsage,
     Enforcement,
     Flood,
     HostEvent,
@@ -41,8 +42,6 @@ __all__ = (
 )
 
 _UPDATE_HEAD: Final = ("event", "id", "time", "host", "runtime", "container_id")
-_SHORT_ID: Final = 12  # as docker and podman show it
-_GENERATED: Final = re.compile(r"[0-9a-f]{64}")
 _RAW_NAMES: Final = {Kind.MKDIR: "cgroup_mkdir", Kind.RMDIR: "cgroup_rmdir"}
 _WORDS: Final = {
     "container_create": "create",
@@ -63,19 +62,21 @@ def json_line(event: ContainerEvent) -> bytes:
     """The event as one JSON object; of an update who it is, and the changed fields."""
     fields = msgspec.to_builtins(event)
     changed = fields.pop("changed")
+    if event.usage is None:
+        del fields["usage"]
     if event.event == "container_update":
         fields = {name: fields[name] for name in (*_UPDATE_HEAD, *changed, "evidence")}
     return msgspec.json.encode(fields) + b"\n"
 
 
-def host_json_line(event: HostEvent | Verdict) -> bytes:
-    """An event of the watch itself, or a verdict, as one JSON object."""
+def host_json_line(event: HostEvent | Verdict | ContainerUsage) -> bytes:
+    """An event of the watch itself, a verdict, or what a container uses, as one JSON object."""
     return msgspec.json.encode(event) + b"\n"
 
 
-def host_text_line(event: HostEvent | Verdict, *, colours: bool = False) -> str:
+def host_text_line(event: HostEvent | Verdict | ContainerUsage, *, colours: bool = False) -> str:
     """Time, event, and a sentence."""
-    colour = _YELLOW
+    colour, mark = _YELLOW, "!"
     match event:
         case WatchGap():
             word, said = "gap", _said_of_gap(event)
@@ -87,7 +88,11 @@ def host_text_line(event: HostEvent | Verdict, *, colours: bool = False) -> str:
             word, said, colour = event.verdict, _said_of_violation(event), _RED
         case Enforcement():
             word, said, colour = event.action, _said_of_enforcement(event), _RED
-    line = f"{event.time[11:23]}  {word:8}  ! {said}"
+        case ContainerUsage(event="container_usage"):
+            word, said, colour, mark = "usage", said_of_usage(event), _DIM, " "
+        case ContainerUsage():
+            word, said, colour = "oom", said_of_usage(event), _RED
+    line = f"{event.time[11:23]}  {word:8}  {mark} {said}"
     return f"{colour}{line}{_RESET}\n" if colours else f"{line}\n"
 
 
@@ -145,6 +150,8 @@ def text_line(event: ContainerEvent, *, colours: bool = False) -> str:
         short_id(event.container_id),
     )
     line = "  ".join(columns) + missing_mark(event)
+    if event.usage is not None:
+        line += f"  {said_of_bill(event.usage)}"
     colour = _COLOURS.get(event.event, "") if colours else ""
     if colours and event.evidence.status != "complete":
         colour = _RED if event.evidence.status == "unverified" else _YELLOW
@@ -157,13 +164,6 @@ def said_of_flood(event: Flood) -> str:
     return (
         f"{who} made {event.count} more cgroups that are named like containers between"
         f" {event.since[:23]}Z and {event.until[:23]}Z{such}"
-    )
-
-
-def short_id(container_id: str) -> str:
-    """A generated id's first 12 digits; a name that somebody chose, whole."""
-    return (
-        container_id[:_SHORT_ID] if _GENERATED.fullmatch(container_id) else clean(container_id, 40)
     )
 
 
@@ -300,7 +300,7 @@ _NOBODY: Final = Task(pid=0, ppid=0)
 
 def schema() -> dict[str, object]:
     """The JSON Schema (2020-12) of a line: a container's event, one of the watch, or a verdict."""
-    kinds = (ContainerEvent, WatchGap, Audit, Flood, Violation, Enforcement)
+    kinds = (ContainerEvent, WatchGap, Audit, Flood, Violation, Enforcement, ContainerUsage)
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     whole: dict[str, Any] = {"anyOf": [*refs], "$defs": definitions}
     for kind in kinds[1:]:
@@ -309,6 +309,6 @@ def schema() -> dict[str, object]:
     del event["properties"]["changed"]
     event["required"] = [*_UPDATE_HEAD, "evidence"]
     event["if"] = {"properties": {"event": {"const": "container_update"}}}
-    event["else"] = {"required": list(event["properties"])}
+    event["else"] = {"required": [name for name in event["properties"] if name != "usage"]}
     whole["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return whole

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import stable_id
 from ctrwatch.core.text import jsonable
-from ctrwatch.event import Audit, Finding, GapReason, WatchGap
+from ctrwatch.event import (
+    Audit,
+    ContainerUsage,
+    Finding,
+    GapReason,
+    HostEvent,
+    Verdict,
+    WatchGap,
+)
 from ctrwatch.model import ContainerId, Runtime
 
-__all__ = ("Found", "Gap", "audit", "watch_gap")
+__all__ = ("Found", "Gap", "Report", "audit", "watch_gap")
+
+
+class Report(NamedTuple):
+    """Of the watch itself, of what a policy says, or of what a container uses."""
+
+    event: HostEvent | Verdict | ContainerUsage
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):

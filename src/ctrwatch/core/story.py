@@ -28,6 +28,8 @@ import msgspec
 from ctrwatch.core import changes
 from ctrwatch.core.describe import describe, rfc3339
 from ctrwatch.core.ids import birth_of, stable_id
+from ctrwatch.core.ledger import Exited, Ledger, Sampled
+from ctrwatch.core.report import Report
 from ctrwatch.core.shelf import Asked, Shelf, Story
 from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
@@ -77,19 +79,29 @@ class Tell(NamedTuple):
     creator: Task | None  # the whole of it, for formats that want more than the event has
 
 
-Effect = Ask | Alarm | Tell
+Effect = Ask | Alarm | Tell | Report
 
 
 class Stories:
     """The stories of all containers that are being told, or live."""
 
     def __init__(
-        self, *, host: str, boot_id: str, wall_offset_ns: int, wait_ns: int, unified: bool
+        self,
+        *,
+        host: str,
+        boot_id: str,
+        wall_offset_ns: int,
+        wait_ns: int,
+        unified: bool,
+        ledger: Ledger | None = None,
     ) -> None:
-        """*unified*: the host has the unified hierarchy, so a container will have it too."""
+        """
+        *unified*: the host has the unified hierarchy, so a container will have it too.
+        *ledger*: where what containers use is kept; None: it is not read.
+        """
         self._host, self._boot_id, self._unified = host, boot_id, unified
         self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
-        self._shelf = Shelf()
+        self._shelf, self._ledger = Shelf(), ledger
         self._hopes: dict[str, set[int]] = {}  # source: stories at rest that it may yet add to
         self.untold = 0
         self.lost = 0  # raw events dropped so far, as the sensor counts
@@ -151,6 +163,18 @@ class Stories:
                 effects.append(Ask(serial, source, story.subject(), pause_ns))
             self._rest(serial)
         return effects
+
+    def used(self, item: Sampled | Exited) -> list[Effect]:
+        """What a container uses, or how its first process ended."""
+        if self._ledger is None or not self._ledger.note(item):
+            return []  # nothing is to be told yet
+        told = self.last_told(item.serial)
+        return self._use(item.serial, told) if told is not None else []
+
+    def _use(self, serial: int, told: ContainerEvent) -> list[Effect]:
+        if self._ledger is None:
+            return []
+        return [Report(event) for event in self._ledger.due(serial, told, self.wall_offset_ns)]
 
     def finish(self, now_ns: int) -> list[Effect]:
         """Tell what is not told yet, as it is."""
@@ -219,6 +243,8 @@ class Stories:
 
     def _end(self, story: Story) -> None:
         self._shelf.remove(story.born.serial)
+        if self._ledger is not None:
+            self._ledger.close(story.born.serial)
         for hopeful in self._hopes.values():
             hopeful.discard(story.born.serial)
 
@@ -236,6 +262,8 @@ class Stories:
             born_offset_ns=self.wall_offset_ns,
         )
         self._shelf.add(born.serial, story)
+        if self._ledger is not None:
+            self._ledger.open(born)
         self.untold += 1
         if born.identity.pod_uid:
             story.known.add("path", Facts(pod_uid=born.identity.pod_uid))
@@ -352,8 +380,13 @@ class Stories:
             story.start_told = True
             event = self._describe(story, "container_start", story.started.boot_ns, now_ns)
             effects.append(self._say(story, event))
+        if story.told is not None:
+            effects += self._use(story.born.serial, story.told)
         if story.gone is not None:
             event = self._describe(story, "container_remove", story.gone.boot_ns, now_ns)
+            if self._ledger is not None:
+                bill = self._ledger.bill(story.born.serial, story.gone.boot_ns)
+                event = msgspec.structs.replace(event, usage=bill)
             effects.append(self._say(story, event))
         return effects
 

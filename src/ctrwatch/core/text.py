@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ("clean", "escaped", "jsonable")
+__all__ = ("clean", "escaped", "jsonable", "short_id")
 
 ELLIPSIS: Final = "…"
+_SHORT_ID: Final = 12  # as docker and podman show it
+_GENERATED: Final = re.compile(r"[0-9a-f]{64}")
 
 _PLAIN: Final = re.compile(r"[ -~]*")
 _BEYOND: Final = re.compile("[\x7f-\U0010ffff]")
@@ -104,3 +106,10 @@ def _escape(character: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def short_id(container_id: str) -> str:
+    """A generated id's first 12 digits; a name that somebody chose, whole."""
+    return (
+        container_id[:_SHORT_ID] if _GENERATED.fullmatch(container_id) else clean(container_id, 40)
+    )

@@ -1,0 +1,116 @@
+"""
+When to look at which container: attention that fades. Pure.
+
+A newborn is looked at each second of its first minute, then every 5 s until it is 5 minutes old,
+every 30 s until it is half an hour, then at the settled beat (or always at that, where it is
+shorter). What was roused (the kernel
+killed a process of it for want of memory) is looked at each second for ten more.
+
+Quick beats are counted from the birth. The slow ones are spread over their time, for a host starts
+many containers at once, and fall on whole seconds of the clock, so that a thousand settled
+containers wake nobody more often than once a second. The ages at which use is told are met. Ten thousand of them get no more attention together than 1,500 do.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import Final
+
+__all__ = ("Attention",)
+
+_SECOND: Final = 1_000_000_000
+# Until what age, and at what beat.
+_FADING: Final = (
+    (60 * _SECOND, _SECOND),
+    (300 * _SECOND, 5 * _SECOND),
+    (1800 * _SECOND, 30 * _SECOND),
+)
+_ROUSED_NS: Final = 10 * _SECOND
+_PARTS: Final = 1499  # primes: whatever serials there are, they are spread
+_STRIDE: Final = 619
+_SLOW_NS: Final = 30 * _SECOND  # from this beat on, on whole seconds
+# Of settled containers, 25 looks a second: of 0.3 ms each, 0.75 % of a core (docs/performance.md).
+_APART_NS: Final = _SECOND // 25
+
+
+class _Subject:
+    __slots__ = ("born_ns", "due_ns", "part", "roused_ns")
+
+    def __init__(self, born_ns: int, serial: int) -> None:
+        self.born_ns = born_ns
+        self.part = serial * _STRIDE % _PARTS  # of a slow beat: not all at once
+        self.due_ns = 0
+        self.roused_ns: int | None = None
+
+
+class Attention:
+    """Containers by serial. *settled_ns*: the beat of those that are old; *ages_ns* are met, too."""
+
+    def __init__(self, settled_ns: int, ages_ns: tuple[int, ...] = ()) -> None:
+        self._settled_ns, self._ages_ns = settled_ns, tuple(sorted(ages_ns))
+        self._subjects: dict[int, _Subject] = {}
+        self._heap: list[
+            tuple[int, int]
+        ] = []  # due, serial; also of those that are not due any more
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def add(self, serial: int, born_ns: int, now_ns: int) -> None:
+        """It is there: the first look is a second after its birth, or at its beat's next turn."""
+        self._subjects[serial] = _Subject(born_ns, serial)
+        self._plan(serial, self._next(self._subjects[serial], max(now_ns, born_ns)))
+
+    def drop(self, serial: int) -> None:
+        self._subjects.pop(serial, None)
+        if len(self._heap) > 2 * len(self._subjects) + 64:
+            self._heap = [(each.due_ns, one) for one, each in self._subjects.items()]
+            heapq.heapify(self._heap)
+
+    def rouse(self, serial: int, now_ns: int) -> None:
+        """Something happened to it: look more often for a while."""
+        if (subject := self._subjects.get(serial)) is not None:
+            subject.roused_ns = now_ns
+            self._plan(serial, self._next(subject, now_ns))
+
+    def due(self, now_ns: int, most: int) -> list[int]:
+        """Those to be looked at now, the longest due first; their next look is planned."""
+        due: list[int] = []
+        while self._heap and self._heap[0][0] <= now_ns and len(due) < most:
+            due_ns, serial = heapq.heappop(self._heap)
+            subject = self._subjects.get(serial)
+            if subject is None or subject.due_ns != due_ns:
+                continue  # it has gone, or was planned anew
+            due.append(serial)
+            self._plan(serial, self._next(subject, now_ns))
+        return due
+
+    def next_ns(self) -> int | None:
+        """When somebody is due; None: nobody is there. It may be somebody who has gone."""
+        return self._heap[0][0] if self._heap else None
+
+    def _plan(self, serial: int, due_ns: int) -> None:
+        subject = self._subjects[serial]
+        if subject.due_ns != due_ns:
+            subject.due_ns = due_ns
+            heapq.heappush(self._heap, (due_ns, serial))
+
+    def _next(self, subject: _Subject, now_ns: int) -> int:
+        age_ns = max(0, now_ns - subject.born_ns)
+        beat_ns = self._beat(subject, now_ns, age_ns)
+        if beat_ns < _SLOW_NS:
+            due_ns = subject.born_ns + (age_ns // beat_ns + 1) * beat_ns
+        else:
+            shift_ns = beat_ns * subject.part // _PARTS
+            due_ns = ((now_ns + shift_ns) // beat_ns + 1) * beat_ns - shift_ns
+            due_ns = -(-due_ns // _SECOND) * _SECOND
+        ages = (subject.born_ns + age_ns for age_ns in self._ages_ns)
+        return min([due_ns, *(at_ns for at_ns in ages if now_ns < at_ns)])
+
+    def _beat(self, subject: _Subject, now_ns: int, age_ns: int) -> int:
+        roused_ns = subject.roused_ns
+        if roused_ns is not None and 0 <= now_ns - roused_ns < _ROUSED_NS:
+            return _SECOND
+        settled_ns = max(self._settled_ns, len(self._subjects) * _APART_NS)
+        beats = (beat_ns for until_ns, beat_ns in _FADING if age_ns < until_ns)
+        return min(next(beats, settled_ns), settled_ns)

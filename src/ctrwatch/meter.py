@@ -1,0 +1,214 @@
+"""
+Looks at what containers use, when it is worth it: attention that fades, and ends that are heard.
+
+A stage beside the chain, as the rounds are: each look is an input (`Sampled`) like any other,
+and what is told of it is the chain's. When to look is core/attention.py's. Besides that the
+kernel wakes it: the first process of a container has ended (sensor/ends.py), so that its use is
+read before the runtime removes the cgroup; a process was killed for want of memory
+(sensor/ooms.py). Nothing waits for a look, and all looks together take no more than a tenth of a core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ctrwatch.core.attention import Attention
+from ctrwatch.core.chain import Chain, Input
+from ctrwatch.core.changes import Born, Gone, Started
+from ctrwatch.core.ledger import Exited, Sampled
+from ctrwatch.model import NOWHERE, CgroupKey
+from ctrwatch.sensor.ends import Ends
+from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.ooms import Ooms
+from ctrwatch.sensor.usage import UsageReader
+
+__all__ = ("Meter",)
+
+_AT_ONCE: Final = 4  # looks, of 0.2 ms each: then births have their turn
+_REST: Final = 9  # times as long as the looks took: a tenth of a core in the worst case
+# When the kernel's word of a kill comes the count is not there yet on v1; it takes a millisecond.
+_KILL_S: Final = (0.002, 0.02, 0.1)
+# Until the first process's parent has waited for it: a shim does at once, a busy one later.
+_WAITED_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+class _Subject:
+    __slots__ = ("cgroup", "ended", "heard", "kills")
+
+    def __init__(self, cgroup: CgroupKey) -> None:
+        self.cgroup = cgroup  # one of its directories
+        self.ended = False  # its first process
+        self.heard = False  # kills are
+        self.kills: int | None = None
+
+
+class Meter:
+    """
+    Reads the use of *chain*'s containers and gives it to *feed*.
+
+    Begins when it is made, in a running loop; `heard` takes what the chain says of lives.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        chain: Chain,
+        feed: Callable[[Input], None],
+        *,
+        settled_ns: int,
+        ages_ns: tuple[int, ...],
+    ) -> None:
+        self._chain, self._feed = chain, feed
+        self._reader = UsageReader(host)
+        self._attention = Attention(settled_ns, ages_ns)
+        self._ooms, self._ends = Ooms(self._oom), Ends(self._ended)
+        self._subjects: dict[int, _Subject] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_ns: int | None = None  # the timer
+        self._closed = False
+
+    def heard(self, change: Born | Started | Gone) -> None:
+        serial = change.serial
+        if isinstance(change, Born):
+            self._born(change)
+        elif isinstance(change, Gone):
+            self._drop(serial)
+        elif serial in self._subjects:
+            self._hear_kills(serial)
+            self._ends.watch(serial, change.task.pid, change.task.start_ns)
+
+    def first(self, serial: int, pid: int | None) -> None:
+        """
+        The container's first process, by its pid namespace, some 20 ms before it runs anything.
+
+        So that its end is heard, and known, also of one that lives for a millisecond.
+        """
+        if pid is not None and serial in self._subjects:
+            self._ends.watch(serial, pid, 0)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ooms.close()
+        self._ends.close()
+
+    # --- whose use ------------------------------------------------------------------------
+
+    def _born(self, born: Born) -> None:
+        if born.cgroup == NOWHERE:
+            return  # it has ended, and is remembered only
+        self._subjects[born.serial] = _Subject(born.cgroup)
+        listed, born_ns = born.listed, born.boot_ns
+        if listed is not None:
+            born_ns = listed.init_start_ns or 0  # not known: as old as the boot
+            self._hear_kills(born.serial)
+            if listed.init_pid is not None:
+                self._ends.watch(born.serial, listed.init_pid, listed.init_start_ns or 0)
+        self._attention.add(born.serial, born_ns, _boot_ns())
+        self._plan()
+
+    def _drop(self, serial: int) -> None:
+        if self._subjects.pop(serial, None) is not None:
+            self._attention.drop(serial)
+            self._ooms.drop(serial)
+            self._ends.drop(serial)
+
+    def _hear_kills(self, serial: int) -> None:
+        subject = self._subjects[serial]
+        living = self._chain.living_at(subject.cgroup)
+        if subject.heard or living is None:
+            return
+        subject.heard = True
+        for version, file in ((1, "memory.oom_control"), (2, "memory.events")):
+            directory = self._reader.directory(living, version, file)
+            if directory is not None:
+                self._ooms.watch(serial, version, directory)
+                return
+
+    # --- by the clock ---------------------------------------------------------------------
+
+    def _plan(self, rest_ns: int = 0) -> None:
+        """Ring when the next one is due, but not before *rest_ns* from now."""
+        due_ns = self._attention.next_ns()
+        if due_ns is None or self._closed:
+            return
+        now_ns = _boot_ns()
+        due_ns = max(due_ns, now_ns + rest_ns)
+        if self._timer is not None and self._rings_ns is not None:
+            if self._rings_ns <= due_ns and not rest_ns:
+                return
+            self._timer.cancel()
+        self._rings_ns = due_ns
+        self._timer = self._loop.call_later(max(0, due_ns - now_ns) / 1e9, self._look)
+
+    def _look(self) -> None:
+        self._timer = self._rings_ns = None
+        began_ns = time.perf_counter_ns()
+        for serial in self._attention.due(_boot_ns(), _AT_ONCE):
+            self._hear_kills(serial)
+            self._read(serial)
+        self._plan(_REST * (time.perf_counter_ns() - began_ns))
+
+    def _read(self, serial: int) -> None:
+        subject = self._subjects.get(serial)
+        living = self._chain.living_at(subject.cgroup) if subject is not None else None
+        if subject is None or living is None:
+            return
+        usage, now_ns = self._reader.read(living), _boot_ns()
+        subject.kills = usage.oom_kills
+        self._feed(Sampled(boot_ns=now_ns, serial=serial, usage=usage, final=subject.ended))
+
+    # --- by the kernel's word ---------------------------------------------------------------
+
+    def _oom(self, serial: int, turn: int = 0) -> None:
+        """Look for more kills than there were; the count comes a moment after the word."""
+        subject = self._subjects.get(serial)
+        living = self._chain.living_at(subject.cgroup) if subject is not None else None
+        if subject is None or living is None or self._closed:
+            return
+        kills = self._reader.kills(living)
+        if kills is not None and kills > (subject.kills or 0):
+            self._attention.rouse(serial, _boot_ns())
+            self._plan()
+            self._read(serial)
+        elif turn < len(_KILL_S):
+            self._loop.call_later(_KILL_S[turn], self._oom, serial, turn + 1)
+
+    def _ended(self, serial: int) -> None:
+        """The last chance: its cgroup will be removed in a moment."""
+        if (subject := self._subjects.get(serial)) is None or self._closed:
+            return
+        subject.ended = True
+        known = self._exited(serial)
+        self._read(serial)
+        if not known:
+            self._loop.call_later(_WAITED_S[0], self._ask_again, serial, 1)
+
+    def _ask_again(self, serial: int, turn: int) -> None:
+        if serial in self._subjects and not self._exited(serial) and turn < len(_WAITED_S):
+            self._loop.call_later(_WAITED_S[turn], self._ask_again, serial, turn + 1)
+
+    def _exited(self, serial: int) -> bool:
+        status = self._ends.status(serial)
+        if status is None or self._closed:
+            return status is not None
+        code = os.waitstatus_to_exitcode(status)
+        self._feed(
+            Exited(
+                boot_ns=_boot_ns(),
+                serial=serial,
+                code=code if code >= 0 else None,
+                signal=-code if code < 0 else None,
+            )
+        )
+        return True
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
