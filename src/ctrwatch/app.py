@@ -36,7 +36,7 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Born, Gone, Look, Started
+from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
 from ctrwatch.core.render import said_of_flood
 from ctrwatch.core.steps import INIT
 from ctrwatch.core.story import Alarm, Ask, Tell
@@ -272,7 +272,7 @@ class Watch:
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)
-            case Born() | Started() | Gone():
+            case Born() | Placed() | Started() | Gone():
                 if self._meter is not None:
                     self._meter.heard(effect)
             case Alarm(serial, boot_ns):

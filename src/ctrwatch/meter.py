@@ -18,7 +18,7 @@ from typing import Final
 
 from ctrwatch.core.attention import Attention
 from ctrwatch.core.chain import Chain, Input
-from ctrwatch.core.changes import Born, Gone, Started
+from ctrwatch.core.changes import Born, Gone, Placed, Started
 from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.model import NOWHERE, CgroupKey
 from ctrwatch.sensor.ends import Ends
@@ -72,13 +72,17 @@ class Meter:
         self._rings_ns: int | None = None  # the timer
         self._closed = False
 
-    def heard(self, change: Born | Started | Gone) -> None:
+    def heard(self, change: Born | Placed | Started | Gone) -> None:
         serial = change.serial
         if isinstance(change, Born):
             self._born(change)
         elif isinstance(change, Gone):
             self._drop(serial)
-        elif serial in self._subjects:
+        elif serial not in self._subjects:
+            pass  # it is remembered only
+        elif isinstance(change, Placed):
+            self._subjects[serial].cgroup = change.cgroup
+        else:
             self._hear_kills(serial)
             self._ends.watch(serial, change.task.pid, change.task.start_ns)
 

@@ -27,7 +27,7 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Born, Gone, Look, Started
+from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.core.steps import INIT, STEPS
@@ -306,7 +306,7 @@ class _Lives:
                     self._alarms.append(effect)
                 case Look():
                     self._looks.append(effect)
-                case Born() | Started() | Gone():
+                case Born() | Placed() | Started() | Gone():
                     pass
                 case Report(event):
                     host_lines_of(event)

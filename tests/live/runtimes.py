@@ -395,8 +395,9 @@ class Runc:
         state: Path | None = None,
         cgroup: str = "",
         systemd: bool = False,
+        detach: bool = True,
     ) -> str:
-        """`container` is its id; it has started when this returns.
+        """`container` is its id; it has started when this returns, or, without *detach*, has ended.
 
         *cgroup*: the specification's cgroupsPath, "slice:prefix:name" where *systemd* makes it.
         """
@@ -409,7 +410,10 @@ class Runc:
             cgroup=cgroup,
         )
         driver = ["--systemd-cgroup"] if systemd else []
-        self.cli(*driver, "run", "--detach", "--bundle", bundle, container, state=state)
+        mode = ["--detach"] if detach else []
+        self.cli(*driver, "run", *mode, "--bundle", bundle, container, state=state)
+        if not detach:  # runc has removed all but the bundle
+            shutil.rmtree(self.bundle(container))
         return container
 
     def bundle(self, container: str) -> Path:

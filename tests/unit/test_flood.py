@@ -7,7 +7,7 @@ import pytest
 
 from ctrwatch.core import render
 from ctrwatch.core.chain import Chain, Ending, Header, Overdue, Reply, Report
-from ctrwatch.core.changes import Born, Gone, Look, Started
+from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
 from ctrwatch.core.flood import SERIAL, Floods, flood
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.event import Flood
@@ -172,7 +172,7 @@ class Host:
                         self.alarms.append(effect)
                     case Ask():
                         self.asks.append(effect)
-                    case Look() | Born() | Started() | Gone():
+                    case Look() | Born() | Placed() | Started() | Gone():
                         pytest.fail("nobody's first task is a runtime's here")
 
     def flood(self, number: int) -> None:

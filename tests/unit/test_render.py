@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from ctrwatch.core import render
 from ctrwatch.event import (
     Audit,
+    Bill,
     Cgroup,
     ContainerEvent,
     ContainerUsage,
@@ -22,6 +23,9 @@ from ctrwatch.event import (
     HostEvent,
     Image,
     Init,
+    Rates,
+    Unread,
+    Usage,
     Verdict,
     Violation,
     WatchGap,
@@ -507,10 +511,34 @@ KILLED = Enforcement(
 )
 
 
+USED = ContainerUsage(
+    event="container_usage",
+    id="5f-usage-10",
+    time=TIME,
+    host="node-1",
+    runtime=Runtime.DOCKER,
+    container_id=ID,
+    container_name="web\x1b[31m",
+    age_seconds=10.0,
+    usage=Usage(
+        cpu_seconds=12.5,
+        throttled_seconds=1.25,
+        memory_bytes=9437184,
+        memory_limit_bytes=67108864,
+        io_read_bytes=4096,
+        io_write_bytes=0,
+        pids=3,
+        missing={"pressure": Unread.NOT_OFFERED},
+    ),
+    rates=Rates(seconds=10.0, cpu_cores=1.25),
+)
+OOM = msgspec.structs.replace(USED, event="container_oom", id="5f-oom-2", kills=2, rates=None)
+
+
 @pytest.mark.parametrize(
     "event",
-    [GAP, FOUND, VIOLATION, KILLED],
-    ids=["gap", "audit", "violation", "enforcement"],
+    [GAP, FOUND, VIOLATION, KILLED, USED, OOM],
+    ids=["gap", "audit", "violation", "enforcement", "usage", "oom"],
 )
 def test_an_event_of_the_watch_fits_the_schema(event: HostEvent | Verdict | ContainerUsage) -> None:
     line = json.loads(render.host_json_line(event))
@@ -538,6 +566,55 @@ def test_what_was_done_is_a_sentence() -> None:
     assert render.host_text_line(KILLED) == (
         "19:46:12.460  kill      ! docker 4f2b9c0d7e1a: done, before its first instruction  (-)\n"
     )
+
+
+def test_what_it_uses_is_a_sentence_that_can_do_no_harm() -> None:
+    assert render.host_text_line(USED) == (
+        "19:46:12.460  usage       docker 4f2b9c0d7e1a after 10 s: 1.25 cores, memory 9.0 MB of 64.0 MB,"
+        " I/O 4.0 KB + 0 B, 3 tasks, throttled 1.2 s  (web\\x1b[31m)\n"
+    )
+
+
+def test_a_kill_is_a_sentence() -> None:
+    line = render.host_text_line(OOM, colours=True)
+
+    assert (
+        "oom       ! docker 4f2b9c0d7e1a after 10 s, 2 processes killed for want of memory:" in line
+    )
+    assert line.count("\x1b") == 2
+
+
+BILL = Bill(
+    duration_seconds=2.5,
+    exit_signal=9,
+    final=True,
+    cpu_seconds=1.5,
+    memory_peak_bytes=1 << 20,
+    oom_kills=1,
+    io_read_bytes=0,
+    io_write_bytes=2048,
+)
+
+
+def test_a_bill_is_told_with_the_remove_and_only_there() -> None:
+    plain = msgspec.structs.replace(WEB, event="container_remove")
+    remove = msgspec.structs.replace(plain, usage=BILL)
+
+    line = json.loads(render.json_line(remove))
+
+    jsonschema.validate(line, SCHEMA)
+    assert line["usage"]["exit_signal"] == 9
+    assert "usage" not in json.loads(render.json_line(plain))
+    assert render.text_line(remove).endswith(
+        "  lived 2.5 s, CPU 1.50 s, peak 1.0 MB, I/O 0 B + 2.0 KB, OOM kills 1, signal 9\n"
+    )
+
+
+def test_a_bill_that_nobody_could_read_says_so() -> None:
+    bill = Bill(duration_seconds=0.1, missing={"cpu_seconds": Unread.GONE})
+    remove = msgspec.structs.replace(WEB, event="container_remove", usage=bill)
+
+    assert render.text_line(remove).endswith("  lived 0.1 s, gone before it could be read\n")
 
 
 def test_a_finding_is_a_sentence_that_can_do_no_harm() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 
 from ctrwatch.core import flood
-from ctrwatch.core.changes import Born, Change, Gone, Living, Look, Started
+from ctrwatch.core.changes import Born, Change, Gone, Living, Look, Placed, Started
 from ctrwatch.core.ledger import Exited, Ledger, Sampled
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, Report, audit, watch_gap
@@ -141,7 +141,7 @@ Input = (
 )
 
 
-Effect = Told | Look | Report | Born | Started | Gone
+Effect = Told | Look | Report | Born | Placed | Started | Gone
 
 
 class Chain:
@@ -262,7 +262,7 @@ class Chain:
             elif change.serial != dismissed:
                 effects += self._stories.changed(change)
                 if self._header.usage_at_ns is not None and isinstance(
-                    change, Born | Started | Gone
+                    change, Born | Placed | Started | Gone
                 ):
                     effects.append(change)  # for who reads what it uses
         return effects

@@ -1,0 +1,241 @@
+"""What containers use, against the runtimes' own figures and the kernel's files, under real load."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctrwatch.core.usage import CONTROLLERS
+from ctrwatch.sensor.host import read_host
+from tests.live.runtimes import Docker, Podman, Runc
+from tests.live.watching import Event, Watching, ctrwatch
+
+MB = 1 << 20
+BUSY = ("sh", "-c", "while :; do :; done")
+HIERARCHIES = read_host().hierarchies.values()
+COUNTS_V1 = any(CONTROLLERS & set(each.controllers.split(",")) for each in HIERARCHIES)
+
+
+@pytest.fixture(scope="module")
+def watching() -> Iterator[Watching]:
+    with Watching("--usage", "--usage-at", "2", "--no-existing") as watching:
+        yield watching
+
+
+def bill(watching: Watching, container: str) -> Event:
+    usage: Event = watching.event("container_remove", container)["usage"]
+    return usage
+
+
+def file(container: Event, v1: str, v2: str) -> str:
+    """What the kernel says of the container now."""
+    name, path = (v1 if COUNTS_V1 else v2), container["cgroup"]["path"]
+    for each in HIERARCHIES:
+        if each.hierarchy_id == 0 and COUNTS_V1:
+            continue
+        if (found := Path(f"{each.mount}{path}/{name}")).exists():
+            return found.read_text()
+    raise FileNotFoundError(name)
+
+
+def docker_stats(docker: Docker, container: str) -> dict[str, str]:
+    said: dict[str, str] = json.loads(
+        docker.cli("stats", "--no-stream", "--format", "{{json .}}", container)
+    )
+    return said
+
+
+def size(said: str) -> float:
+    """
+    As docker and podman write it.
+
+    >>> size("1.5MiB"), size("2kB")
+    (1572864.0, 2000.0)
+    """
+    number, unit = re.match(r"([\d.]+)\s*(\w+)", said.strip()).groups()  # type: ignore[union-attr]
+    kilo = 1024 if "i" in unit else 1000
+    factor: float = kilo ** " KMGT".index(unit[0].upper() if unit[0] != "B" else " ")
+    return float(number) * factor
+
+
+def test_a_busy_loop_that_is_held_back(docker: Docker, watching: Watching) -> None:
+    options = ("--cpus", "0.5", "--memory", "64m", "--pids-limit", "20")
+    container = docker.run(*BUSY, options=options)
+    told = watching.event("container_usage", container)
+    own, by_docker = told["usage"], docker_stats(docker, container)
+    ns = int(
+        file(told_of(watching, container), "cpuacct.usage", "cpu.stat").split()[
+            0 if COUNTS_V1 else 1
+        ]
+    )
+    seconds = ns / (1e9 if COUNTS_V1 else 1e6)
+    docker.remove(container)
+    last = bill(watching, container)
+
+    assert 0.4 < told["rates"]["cpu_cores"] < 0.6
+    assert own["throttled_seconds"] > 0.5
+    assert own["throttled_periods"] >= 10
+    assert own["cpu_seconds"] < seconds <= last["cpu_seconds"]
+    assert own["memory_working_set_bytes"] == pytest.approx(
+        size(by_docker["MemUsage"].split("/")[0]), abs=MB / 4
+    )
+    assert own["memory_limit_bytes"] == size(by_docker["MemUsage"].split("/")[1]) == 64 * MB
+    assert (own["pids"], own["pids_limit"]) == (int(by_docker["PIDs"]), 20)
+    assert last["final"]
+    assert last["exit_signal"] == 9  # docker rm --force
+
+
+def told_of(watching: Watching, container: str) -> Event:
+    return watching.event("container_create", container)
+
+
+def test_what_podman_says(podman: Podman, watching: Watching) -> None:
+    container = podman.run(*BUSY)
+    told = watching.event("container_usage", container)
+    [said] = json.loads(podman.cli("stats", "--no-stream", "--format", "json", container))
+    podman.remove(container)
+
+    own = told["usage"]
+    assert own["memory_bytes"] == pytest.approx(size(said["mem_usage"].split("/")[0]), abs=MB / 2)
+    assert own["pids"] == int(said["pids"])
+    assert told["rates"]["cpu_cores"] > 0.5
+    assert bill(watching, container)["cpu_seconds"] >= own["cpu_seconds"]
+
+
+def test_what_is_written_to_a_disk(docker: Docker, watching: Watching) -> None:
+    script = "dd if=/dev/zero of=/big bs=1M count=16 oflag=direct && sync; sleep 60"
+    container = docker.run("sh", "-c", script)
+    told = watching.event("container_usage", container)
+    lines = file(
+        told_of(watching, container), "blkio.throttle.io_service_bytes_recursive", "io.stat"
+    )
+    docker.remove(container)
+
+    pattern = r" Write (\d+)" if COUNTS_V1 else r"wbytes=(\d+)"
+    assert told["usage"]["io_write_bytes"] == sum(map(int, re.findall(pattern, lines)))
+    assert told["usage"]["io_write_bytes"] >= 16 * MB
+    assert told["usage"]["io_writes"] >= 16
+    assert bill(watching, container)["io_write_bytes"] >= told["usage"]["io_write_bytes"]
+
+
+def test_a_memory_hog_is_told_at_once(docker: Docker, watching: Watching) -> None:
+    container = docker.run("tail", "/dev/zero", options=("--memory", "16m", "--memory-swap", "16m"))
+    oom = watching.line("container_oom", container)
+    docker.wait(container)
+    remove = watching.line("container_remove", container)
+    docker.remove(container)
+
+    assert (oom.event["kills"], oom.event["usage"]["oom_kills"]) == (1, 1)
+    assert oom.event["usage"]["memory_limit_bytes"] == 16 * MB
+    assert oom.arrived_ns < remove.arrived_ns
+    last = remove.event["usage"]
+    assert (last["oom_kills"], last["exit_signal"], last["final"]) == (1, 9, True)
+    assert last["memory_peak_bytes"] == pytest.approx(16 * MB, abs=MB)
+    assert watching.names(container)[0] == "container_create"
+    assert watching.names(container)[-1] == "container_remove"
+
+
+def test_a_kill_in_a_container_that_lives_on(docker: Docker, watching: Watching) -> None:
+    script = "tail /dev/zero; sleep 60"
+    container = docker.run("sh", "-c", script, options=("--memory", "16m", "--memory-swap", "16m"))
+    oom = watching.event("container_oom", container)
+    docker.remove(container)
+
+    assert oom["kills"] == 1
+    assert oom["age_seconds"] < 2
+    assert bill(watching, container)["oom_kills"] == 1
+
+
+def test_a_fork_storm_under_its_limit(docker: Docker, watching: Watching) -> None:
+    script = "trap '' CHLD; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do (sleep 60) & done; sleep 60"
+    container = docker.run("sh", "-c", script, options=("--pids-limit", "5"))
+    last = bill(watching, container)  # the shell gives up when it can't fork
+    docker.remove(container)
+
+    assert last["pids_refused"] >= 1
+    assert last["exit_code"] == 2
+    assert last["final"]
+
+
+@pytest.mark.parametrize("runtime", ["docker", "podman"])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(("true",), id="a millisecond"), pytest.param(("sleep", "0.1"), id="100 ms")],
+)
+def test_the_bill_of_one_that_hardly_lived(
+    request: pytest.FixtureRequest, watching: Watching, runtime: str, words: tuple[str, ...]
+) -> None:
+    bed: Docker | Podman = request.getfixturevalue(runtime)
+    container = bed.run(*words)
+    last = bill(watching, container)
+    bed.remove(container)
+
+    assert last["final"]
+    assert 0 < last["read_before_end_seconds"] < 1
+    assert last["cpu_seconds"] > 0
+    assert last["memory_peak_bytes"] > 0
+    assert last["missing"] == {}
+    if kernel() >= (6, 15):
+        assert last["exit_code"] == 0
+
+
+def kernel() -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", read_host().kernel)[:2]))
+
+
+def test_a_race_that_is_lost_is_said(runc: Runc, watching: Watching) -> None:
+    """`runc run` in the foreground removes the cgroup itself, as soon as its child has ended."""
+    bills = []
+    for number in range(11):
+        name = f"quick-{number}"
+        runc.run(name, "true", detach=False)
+        bills.append(bill(watching, name))
+
+    for last in bills:
+        assert last["duration_seconds"] > 0
+        if last["cpu_seconds"] is None:
+            assert last["missing"]["cpu_seconds"] == "gone"
+
+
+def test_a_recording_tells_the_same_again(docker: Docker, tmp_path: Path) -> None:
+    record = tmp_path / "usage.jsonl"
+    options = ("--usage", "--usage-at", "1", "--no-existing", "--record", str(record))
+    with Watching(*options) as watching:
+        container = docker.run("sleep", "60")
+        watching.event("container_usage", container)
+        docker.remove(container)
+        watching.event("container_remove", container)
+        watching.stop()
+
+    again: list[dict[str, Any]] = [
+        json.loads(line)
+        for line in ctrwatch("replay", "--format", "json", str(record)).splitlines()
+    ]
+    assert again == [line.event for line in watching.lines]
+
+
+def test_without_it_nothing_is_told_of_use(docker: Docker) -> None:
+    with Watching("--no-existing") as watching:
+        container = docker.run("true")
+        remove = watching.event("container_remove", container)
+        docker.remove(container)
+
+    assert "usage" not in remove
+    assert watching.names(container) == ["container_create", "container_start", "container_remove"]
+
+
+def test_nothing_is_left_open(docker: Docker, watching: Watching) -> None:
+    def files() -> int:
+        return len([*Path(f"/proc/{watching.process.pid}/fd").iterdir()])
+
+    before = files()
+    for _ in range(7):
+        container = docker.run("true")
+        watching.event("container_remove", container)
+
+    assert files() <= before + 2  # a daemon's connection may be new
