@@ -1,0 +1,238 @@
+"""The meter on a real chain, with directories that look like cgroups, and real processes to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from ctrwatch.core.chain import Chain, Header, Input
+from ctrwatch.core.changes import Born, Gone, Placed, Started
+from ctrwatch.core.ledger import Exited, Sampled
+from ctrwatch.core.story import Tell
+from ctrwatch.event import Bill
+from ctrwatch.meter import Meter
+from ctrwatch.model import CgroupKey, RawEvent
+from ctrwatch.sensor.ends import Ends
+from ctrwatch.sensor.host import Hierarchy, Host
+from ctrwatch.sensor.ooms import Ooms
+from tests.unit.builders import CID, SOMEBODY, Kernel, runc
+from tests.unit.cgroup_files import V2
+
+PATH = f"/docker/{CID}"
+DEADLINE_S = 10.0
+S = 1_000_000_000
+
+
+def boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+async def until(holds: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds():  # noqa: ASYNC110 - of many a thing
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(("sleep", "600")) as process:
+        yield process
+        process.kill()
+
+
+class Watched:
+    """One container on a host with cgroup v2, whose files are a test's; and what was fed."""
+
+    def __init__(self, home: Path) -> None:
+        self.directory = Path(f"{home}{PATH}")
+        self.directory.mkdir(parents=True)
+        for (_, file), raw in V2.items():
+            assert isinstance(raw, bytes)
+            (self.directory / file).write_bytes(raw)
+        host = Host("h", "b", "6.18", {0: Hierarchy(0, str(home), "")})
+        self.chain = Chain(
+            Header(
+                host="h", boot_id="b", wall_offset_ns=0, wait_ns=0, unified=True,
+                usage_at_ns=(S,),
+            )
+        )  # fmt: skip
+        self.fed: list[Input] = []
+        self.told: list[Tell] = []
+        self.meter = Meter(host, self.chain, self.feed, settled_ns=60 * S, ages_ns=(S,))
+        self.kernel = Kernel()
+        self.cgroup = CgroupKey(0, self.directory.stat().st_ino)
+
+    def feed(self, item: Input) -> None:
+        self.fed.append(item)
+        for effect in self.chain.feed(item):
+            if isinstance(effect, Born | Placed | Started | Gone):
+                self.meter.heard(effect)
+            elif isinstance(effect, Tell):
+                self.told.append(effect)
+
+    def happens(self, event: RawEvent) -> None:
+        self.feed(replace(event, boot_ns=boot_ns(), cgroup=self.cgroup))
+
+    def is_born(self) -> None:
+        self.happens(self.kernel.mkdir(PATH, runc(CID)))
+
+    def starts(self, pid: int) -> None:
+        self.happens(self.kernel.exec(PATH, replace(SOMEBODY, pid=pid, start_ns=0)))
+
+    def looks(self) -> list[Sampled]:
+        return [item for item in self.fed if isinstance(item, Sampled)]
+
+    def ends(self) -> Bill:
+        shutil.rmtree(self.directory)
+        self.happens(self.kernel.rmdir(PATH))
+        bill = self.told[-1].event.usage
+        assert bill is not None
+        return bill
+
+
+@pytest_asyncio.fixture
+async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
+    watched = Watched(tmp_path)
+    yield watched
+    watched.meter.close()
+
+
+async def test_a_newborn_is_looked_at_after_a_second(watched: Watched) -> None:
+    watched.is_born()
+    await until(watched.looks)
+
+    [look] = watched.looks()
+    assert (look.usage.memory_bytes, look.final) == (9437184, False)
+    born = next(item for item in watched.fed if isinstance(item, RawEvent))
+    assert S <= look.boot_ns - born.boot_ns < 3 * S
+
+
+async def test_the_end_of_its_first_process_is_the_last_look(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    watched.is_born()
+    watched.starts(child.pid)
+    child.send_signal(signal.SIGKILL)
+    await until(watched.looks)
+    child.wait()
+    bill = watched.ends()
+
+    assert bill.final
+    assert bill.cpu_seconds == pytest.approx(1.234567)
+    assert bill.missing == {}
+    assert all(how.signal == 9 for how in watched.fed if isinstance(how, Exited))
+
+
+async def test_of_one_that_has_ended_before_we_heard_of_it_what_is_there_is_read(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    child.kill()
+    child.wait()
+    watched.is_born()
+    watched.starts(child.pid)
+    await until(watched.looks)
+
+    assert watched.ends().final
+
+
+async def test_a_cgroup_that_has_gone_already_is_said(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    watched.is_born()
+    watched.starts(child.pid)
+    watched.directory.rename(watched.directory.with_name("away"))
+    watched.directory.mkdir()
+    child.kill()
+    await until(watched.looks)
+    bill = watched.ends()
+
+    assert set(bill.missing.values()) == {"gone"}
+    assert bill.cpu_seconds is None
+
+
+async def test_a_kill_is_found_at_once_and_looked_after(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    watched.is_born()
+    watched.starts(child.pid)
+    await until(watched.looks)
+    (watched.directory / "memory.events").write_bytes(b"oom 3\noom_kill 3\n")
+    await until(lambda: any(look.usage.oom_kills == 3 for look in watched.looks()))
+    heard = len(watched.looks())
+    await until(lambda: watched.chain.told["container_oom"] == 2)  # one event a second
+
+    assert heard == 2
+
+
+async def test_what_ends_is_forgotten(watched: Watched, child: subprocess.Popen[bytes]) -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    watched.is_born()
+    watched.starts(child.pid)
+    watched.ends()
+
+    assert watched.meter._subjects == {}
+    assert len(os.listdir("/proc/self/fd")) <= files + 1  # inotify's
+
+
+# --- ends and kills, each by itself -----------------------------------------------------------
+
+
+async def test_another_process_with_its_number_is_not_waited_for(
+    child: subprocess.Popen[bytes],
+) -> None:
+    fired: list[int] = []
+    ends = Ends(fired.append)
+    ends.watch(7, child.pid, start_ns=1)
+    await until(lambda: fired)
+    ends.close()
+
+    assert fired == [7]
+
+
+async def test_the_later_word_on_who_is_first_counts(child: subprocess.Popen[bytes]) -> None:
+    fired: list[int] = []
+    ends = Ends(fired.append)
+    ends.watch(7, os.getpid(), start_ns=0)
+    ends.watch(7, child.pid, start_ns=0)
+    child.kill()
+    await until(lambda: fired)
+    ends.close()
+
+    assert fired == [7]
+
+
+async def test_a_container_without_files_to_hear_by_is_left_to_the_looks(tmp_path: Path) -> None:
+    fired: list[int] = []
+    ooms = Ooms(fired.append)
+    ooms.watch(1, 2, str(tmp_path))
+    ooms.watch(2, 1, str(tmp_path))
+    ooms.watch(3, 2, str(tmp_path / "gone"))
+    ooms.drop(1)
+    ooms.close()
+
+    assert fired == []
+
+
+async def test_what_happens_in_one_is_not_anothers(tmp_path: Path) -> None:
+    fired: list[int] = []
+    ooms = Ooms(fired.append)
+    for serial in (1, 2):
+        directory = tmp_path / str(serial)
+        directory.mkdir()
+        (directory / "memory.events").write_bytes(b"oom_kill 0\n")
+        ooms.watch(serial, 2, str(directory))
+    (tmp_path / "2/memory.events").write_bytes(b"oom_kill 1\n")
+    await until(lambda: fired)
+    ooms.close()
+
+    assert set(fired) == {2}
