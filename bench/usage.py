@@ -152,7 +152,7 @@ def _race(kind: Kind, number: int) -> Row:
         word
         for bill in bills
         for word, holds in (
-            ("final", bill["final"] and not bill["missing"]),
+            ("final", bill["final"] and "gone" not in bill["missing"].values()),
             ("exit", bill["exit_code"] is not None),
         )
         if holds

@@ -152,3 +152,24 @@ def test_kills_alone_are_read_on_either_version(hybrid: Tree, tmp_path: Path) ->
     assert v2.reader.kills(v2.make(V2)) == 2
     gone = Living(1, ContainerId("web"), "/gone", (CgroupKey(0, 1), CgroupKey(3, 1)))
     assert v2.reader.kills(gone) is None
+
+
+@pytest.mark.parametrize(
+    ("of_the_host", "told"),
+    [
+        pytest.param(b"Total 0\n", None, id="a kernel that does not count"),
+        pytest.param(b"8:0 Read 5\n8:0 Write 0\nTotal 5\n", 0, id="a container without I/O"),
+    ],
+)
+def test_on_v1_no_io_is_believed_only_where_the_host_has_some(
+    hybrid: Tree, of_the_host: bytes, told: int | None
+) -> None:
+    names = ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive")
+    living = hybrid.make({**HYBRID, **dict.fromkeys([(1, name) for name in names], b"Total 0\n")})
+    for name in names:
+        (hybrid.home / "4" / name).write_bytes(of_the_host)
+
+    used = hybrid.reader.read(living)
+
+    assert (used.io_read_bytes, used.io_writes) == (told, told)
+    assert used.missing.get("io_read_bytes") == (None if told == 0 else Unread.NOT_OFFERED)

@@ -169,11 +169,13 @@ def test_the_bill_is_of_the_whole_life() -> None:
 def test_a_race_that_is_lost_leaves_what_was_known_and_says_so() -> None:
     life = Life()
     life.sample(1.0)
-    life.sample(1.5, Usage(missing=dict.fromkeys(Usage.__struct_fields__[:-1], Unread.GONE)))
+    gone = Usage(missing=dict.fromkeys(Usage.__struct_fields__[:-1], Unread.GONE))
+    life.sample(1.5, gone, final=True)
 
     bill = life.end(1.6).usage
 
     assert bill is not None
+    assert bill.read_before_end_seconds == pytest.approx(0.6, abs=1e-3)
     assert (bill.cpu_seconds, bill.memory_peak_bytes, bill.final) == (5.0, 1000, False)
     assert bill.missing["throttled_seconds"] is Unread.GONE  # known by neither
 

@@ -124,7 +124,10 @@ class Ledger:
             return False
         before = account.usage
         account.usage = item.usage if before is None else later(before, item.usage)
-        account.at_ns, account.final = item.boot_ns, account.final or item.final
+        if (
+            Unread.GONE not in item.usage.missing.values()
+        ):  # else it came too late, for some at least
+            account.at_ns, account.final = item.boot_ns, account.final or item.final
         self._aged(account, item)
         self._killed(account, item)
         return bool(account.due)

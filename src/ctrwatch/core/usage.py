@@ -245,7 +245,12 @@ def _told(place: _Place, texts: Texts) -> Any:
 
 
 def _is_off(place: _Place, texts: Texts) -> bool:
-    """Not one of the controller's files is there."""
+    """
+    Not one of the controller's files is there. v1's has no directory there, then, and is not
+    among the *texts*.
+    """
+    if place.version == 1:
+        return False
     controller = place.file.partition(".")[0] + "."
     return all(
         text is Unread.NOT_OFFERED
@@ -292,6 +297,8 @@ def later(before: Usage, now: Usage) -> Usage:
     Totals don't go back: who resets a counter (v1's `echo 0 > cpuacct.usage`) hides nothing
     of what was read before.
     """
+    if not now.missing and not any(_is_less(now, before, name) for name in TOTALS):
+        return now
     fields: dict[str, Any] = {}
     missing: dict[str, Unread] = {}
     for name in _NAMES:
@@ -306,6 +313,11 @@ def later(before: Usage, now: Usage) -> Usage:
     if now.pressure is not None:
         missing |= {name: now.missing[name] for name in now.missing if name.startswith("pressure.")}
     return Usage(**fields, missing=missing)
+
+
+def _is_less(now: Usage, before: Usage, name: str) -> bool:
+    old, new = getattr(before, name), getattr(now, name)
+    return old is not None and (new is None or new < old)
 
 
 _NAMES: Final = tuple(name for name in Usage.__struct_fields__ if name != "missing")

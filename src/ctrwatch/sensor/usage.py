@@ -31,6 +31,8 @@ _CHILDLESS: Final = 2  # links of a directory that has none: its name, and "." i
 _KILLS: Final = re.compile(rb"^oom_kill (\d{1,18})$", re.MULTILINE)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_CLOEXEC
+_IO_V1: Final = "blkio."
+_NO_IO: Final = b"Total 0\n"
 _OOM_V1: Final = "memory.oom_control"
 
 
@@ -104,12 +106,19 @@ class UsageReader:
             texts = {file: _read(fd, file) for file in files}
         finally:
             os.close(fd)
+        for file, text in texts.items():
+            if file.startswith(_IO_V1) and text == _NO_IO and self._counts_nothing(cgroup, file):
+                texts[file] = Unread.NOT_OFFERED
         own = texts.get(_OOM_V1)
         if isinstance(own, bytes) and status.st_nlink > _CHILDLESS:
             texts[_OOM_V1] = _kills_below(directory, own)
         if Unread.NOT_OFFERED in texts.values() and not _is_at(directory, cgroup):
             return {f: Unread.GONE if t is Unread.NOT_OFFERED else t for f, t in texts.items()}
         return texts
+
+    def _counts_nothing(self, cgroup: CgroupKey, file: str) -> bool:
+        """No I/O of the whole host either: recent kernels (6.18 does) count on v1 only where a limit is set."""
+        return _text(f"{self._host.hierarchies[cgroup.hierarchy_id].mount}/{file}") == _NO_IO
 
     def _path(self, cgroup: CgroupKey, path: str) -> str | None:
         """
