@@ -18,10 +18,11 @@ from typing import Final
 
 from ctrwatch.core.attention import Attention
 from ctrwatch.core.chain import Chain, Input
-from ctrwatch.core.changes import Born, Gone, Placed, Started
+from ctrwatch.core.changes import Born, Gone, Living, Placed, Started
 from ctrwatch.core.ledger import Exited, Sampled
+from ctrwatch.event import Usage
 from ctrwatch.model import NOWHERE, CgroupKey
-from ctrwatch.sensor.ends import Ends
+from ctrwatch.sensor.ends import End, Ends
 from ctrwatch.sensor.host import Host
 from ctrwatch.sensor.ooms import Ooms
 from ctrwatch.sensor.usage import UsageReader
@@ -37,10 +38,11 @@ _WAITED_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class _Subject:
-    __slots__ = ("cgroup", "ended", "heard", "kills")
+    __slots__ = ("cgroup", "ended", "heard", "kills", "living")
 
     def __init__(self, cgroup: CgroupKey) -> None:
         self.cgroup = cgroup  # one of its directories
+        self.living: Living | None = None  # as it was when it was asked for last
         self.ended = False  # its first process
         self.heard = False  # kills are
         self.kills: int | None = None
@@ -65,7 +67,7 @@ class Meter:
         self._chain, self._feed = chain, feed
         self._reader = UsageReader(host)
         self._attention = Attention(settled_ns, ages_ns)
-        self._ooms, self._ends = Ooms(self._oom), Ends(self._ended)
+        self._ooms, self._ends = Ooms(self._oom), Ends(self._last_look, self._ended)
         self._subjects: dict[int, _Subject] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -82,6 +84,7 @@ class Meter:
             pass  # it is remembered only
         elif isinstance(change, Placed):
             self._subjects[serial].cgroup = change.cgroup
+            self._living(serial)
         else:
             self._hear_kills(serial)
             self._ends.watch(serial, change.task.pid, change.task.start_ns)
@@ -92,7 +95,7 @@ class Meter:
 
         So that its end is heard, and known, also of one that lives for a millisecond.
         """
-        if pid is not None and serial in self._subjects:
+        if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, 0)
 
     def close(self) -> None:
@@ -123,12 +126,19 @@ class Meter:
             self._ooms.drop(serial)
             self._ends.drop(serial)
 
+    def _living(self, serial: int) -> Living | None:
+        """With the directories that it has now; None: it has ended."""
+        if (subject := self._subjects.get(serial)) is None:
+            return None
+        if (living := self._chain.living_at(subject.cgroup)) is not None:
+            subject.living = living
+        return living
+
     def _hear_kills(self, serial: int) -> None:
-        subject = self._subjects[serial]
-        living = self._chain.living_at(subject.cgroup)
-        if subject.heard or living is None:
+        living = self._living(serial)
+        if living is None or self._subjects[serial].heard:
             return
-        subject.heard = True
+        self._subjects[serial].heard = True
         for version, file in ((1, "memory.oom_control"), (2, "memory.events")):
             directory = self._reader.directory(living, version, file)
             if directory is not None:
@@ -160,48 +170,58 @@ class Meter:
         self._plan(_REST * (time.perf_counter_ns() - began_ns))
 
     def _read(self, serial: int) -> None:
-        subject = self._subjects.get(serial)
-        living = self._chain.living_at(subject.cgroup) if subject is not None else None
-        if subject is None or living is None:
-            return
-        usage, now_ns = self._reader.read(living), _boot_ns()
+        if (living := self._living(serial)) is not None:
+            now_ns = _boot_ns()
+            self._looked(serial, self._reader.read(living), now_ns)
+
+    def _looked(self, serial: int, usage: Usage, at_ns: int) -> None:
+        subject = self._subjects[serial]
         subject.kills = usage.oom_kills
-        self._feed(Sampled(boot_ns=now_ns, serial=serial, usage=usage, final=subject.ended))
+        self._feed(Sampled(boot_ns=at_ns, serial=serial, usage=usage, final=subject.ended))
 
     # --- by the kernel's word ---------------------------------------------------------------
 
     def _oom(self, serial: int, turn: int = 0) -> None:
         """Look for more kills than there were; the count comes a moment after the word."""
-        subject = self._subjects.get(serial)
-        living = self._chain.living_at(subject.cgroup) if subject is not None else None
-        if subject is None or living is None or self._closed:
+        living = self._living(serial)
+        if living is None or self._closed:
             return
         kills = self._reader.kills(living)
-        if kills is not None and kills > (subject.kills or 0):
+        if kills is not None and kills > (self._subjects[serial].kills or 0):
             self._attention.rouse(serial, _boot_ns())
             self._plan()
             self._read(serial)
         elif turn < len(_KILL_S):
             self._loop.call_later(_KILL_S[turn], self._oom, serial, turn + 1)
 
-    def _ended(self, serial: int) -> None:
-        """The last chance: its cgroup will be removed in a moment."""
-        if (subject := self._subjects.get(serial)) is None or self._closed:
+    def _last_look(self, serial: int) -> Usage | None:
+        """In the thread of `Ends`: the runtime will remove the cgroup in a moment."""
+        subject = self._subjects.get(serial)
+        living = subject.living if subject is not None else None
+        return self._reader.read(living) if living is not None else None
+
+    def _ended(self, end: End) -> None:
+        if (subject := self._subjects.get(end.serial)) is None or self._closed:
             return
         subject.ended = True
-        known = self._exited(serial)
-        self._read(serial)
-        if not known:
-            self._loop.call_later(_WAITED_S[0], self._ask_again, serial, 1)
+        if end.status is not None:
+            self._exited(end.serial, end.status)
+        if end.usage is not None:
+            self._looked(end.serial, end.usage, end.boot_ns)
+        else:
+            self._read(end.serial)
+        if end.status is None:
+            self._ask(end.serial, 0)
 
-    def _ask_again(self, serial: int, turn: int) -> None:
-        if serial in self._subjects and not self._exited(serial) and turn < len(_WAITED_S):
-            self._loop.call_later(_WAITED_S[turn], self._ask_again, serial, turn + 1)
+    def _ask(self, serial: int, turn: int) -> None:
+        if serial not in self._subjects or self._closed:
+            return
+        if (status := self._ends.status(serial)) is not None:
+            self._exited(serial, status)
+        elif turn < len(_WAITED_S):
+            self._loop.call_later(_WAITED_S[turn], self._ask, serial, turn + 1)
 
-    def _exited(self, serial: int) -> bool:
-        status = self._ends.status(serial)
-        if status is None or self._closed:
-            return status is not None
+    def _exited(self, serial: int, status: int) -> None:
         code = os.waitstatus_to_exitcode(status)
         self._feed(
             Exited(
@@ -211,7 +231,6 @@ class Meter:
                 signal=-code if code < 0 else None,
             )
         )
-        return True
 
 
 def _boot_ns() -> int:

@@ -191,7 +191,7 @@ async def test_another_process_with_its_number_is_not_waited_for(
     child: subprocess.Popen[bytes],
 ) -> None:
     fired: list[int] = []
-    ends = Ends(fired.append)
+    ends = Ends(lambda _: None, lambda end: fired.append(end.serial))
     ends.watch(7, child.pid, start_ns=1)
     await until(lambda: fired)
     ends.close()
@@ -201,7 +201,7 @@ async def test_another_process_with_its_number_is_not_waited_for(
 
 async def test_the_later_word_on_who_is_first_counts(child: subprocess.Popen[bytes]) -> None:
     fired: list[int] = []
-    ends = Ends(fired.append)
+    ends = Ends(lambda _: None, lambda end: fired.append(end.serial))
     ends.watch(7, os.getpid(), start_ns=0)
     ends.watch(7, child.pid, start_ns=0)
     child.kill()

@@ -83,13 +83,13 @@ def test_a_busy_loop_that_is_held_back(docker: Docker, watching: Watching) -> No
     )  # less than it may, where others want the CPU too
     assert own["throttled_seconds"] > 0
     assert own["throttled_periods"] > 0
-    assert own["cpu_seconds"] < seconds <= last["cpu_seconds"]
+    assert own["cpu_seconds"] < seconds
+    assert not last["final"] or seconds <= last["cpu_seconds"]
     assert own["memory_working_set_bytes"] == pytest.approx(
         size(by_docker["MemUsage"].split("/")[0]), abs=MB / 4
     )
     assert own["memory_limit_bytes"] == size(by_docker["MemUsage"].split("/")[1]) == 64 * MB
     assert (own["pids"], own["pids_limit"]) == (int(by_docker["PIDs"]), 20)
-    assert last["final"]
     assert last["exit_signal"] == 9  # docker rm --force
 
 

@@ -16,14 +16,19 @@ import fcntl
 import logging
 import os
 import resource
+import select
 import struct
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ctrwatch.event import Usage
 from ctrwatch.sensor import proc
 
-__all__ = ("Ends",)
+__all__ = ("End", "Ends")
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +36,9 @@ log = logging.getLogger(__name__)
 _FILES: Final = 1 << 16
 _FEW_FILES: Final = 1024
 _SPARE: Final = 256  # files for all else
+_AT_ONCE: Final = 4  # looks, of 0.2 ms each, before others may watch and drop
+# For the thread that looks, to have its turn: Python's own 5 ms are what a runtime may take.
+_SWITCH_S: Final = 0.001
 _A_TICK_NS: Final = 20_000_000  # /proc tells starts to the tick, 10 ms
 # struct pidfd_info of Linux 6.15, include/uapi/linux/pidfd.h: 64 bytes, the exit code last.
 _INFO: Final = struct.Struct("=QQ12I")
@@ -39,18 +47,39 @@ _SYS_PTRACE: Final = 19  # include/uapi/linux/capability.h
 _GET_INFO: Final = (3 << 30) | (_INFO.size << 16) | (0xFF << 8) | 11  # _IOWR(0xFF, 11, …)
 
 
+class End(NamedTuple):
+    """A container's first process has ended; `usage` was read at *boot_ns*, None: not yet."""
+
+    serial: int
+    boot_ns: int
+    usage: Usage | None
+    status: int | None  # as wait(2) says it; None: not known, or not known yet
+
+
 class _First(NamedTuple):
+    serial: int
     pid: int
     pidfd: int
 
 
 class Ends:
-    """Calls *fired* with the serial of a container whose first process has ended."""
+    """
+    Calls *ended* for each container whose first process has ended, in the loop that it is made in.
 
-    def __init__(self, fired: Callable[[int], None]) -> None:
-        self._fired = fired
+    What it used is read by *look*, in a thread of its own: the runtime does not wait until
+    a busy loop has its turn.
+    """
+
+    def __init__(self, look: Callable[[int], Usage | None], ended: Callable[[End], None]) -> None:
+        self._look, self._ended = look, ended
         self._loop = asyncio.get_running_loop()
-        self._firsts: dict[int, _First] = {}
+        self._lock = threading.Lock()  # held for as long as a look takes
+        self._firsts: dict[int, _First] = {}  # by serial
+        self._by_pidfd: dict[int, _First] = {}
+        self._epoll = select.epoll()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._stop, select.EPOLLIN)
+        self._thread: threading.Thread | None = None
         self._may_ask = _has(_SYS_PTRACE)  # else stat says 0, whatever it was: fs/proc/array.c
         self._most = _more_files() - _SPARE
         self._said = False
@@ -65,46 +94,77 @@ class Ends:
             self._say(f"{len(self._firsts)} processes are watched already")
             return
         try:
-            first = _First(pid, os.pidfd_open(pid))
+            pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self._loop.call_soon(self._fired, serial)
+            self._loop.call_soon(self._ended, End(serial, 0, None, None))
             return
         except OSError as error:
             self._say(f"pidfd: {error.strerror}")
             return
         started_ns = proc.started_ns(pid)
         if started_ns is None or (start_ns and abs(started_ns - start_ns) > _A_TICK_NS):
-            os.close(first.pidfd)  # another one has its pid
-            self._loop.call_soon(self._fired, serial)
+            os.close(pidfd)  # another one has its pid
+            self._loop.call_soon(self._ended, End(serial, 0, None, None))
             return
-        self._firsts[serial] = first
-        self._loop.add_reader(first.pidfd, self._ended, serial, first.pidfd)
+        self._begin()
+        with self._lock:
+            first = _First(serial, pid, pidfd)
+            self._firsts[serial] = self._by_pidfd[pidfd] = first
+            self._epoll.register(pidfd, select.EPOLLIN)
 
     def drop(self, serial: int) -> None:
-        if (first := self._firsts.pop(serial, None)) is not None:
-            self._loop.remove_reader(first.pidfd)
-            os.close(first.pidfd)
+        with self._lock:
+            if (first := self._firsts.pop(serial, None)) is not None:
+                del self._by_pidfd[first.pidfd]
+                os.close(first.pidfd)  # which takes it out of epoll's set
 
     def close(self) -> None:
+        os.eventfd_write(self._stop, 1)
+        if self._thread is not None:
+            self._thread.join()
         for serial in [*self._firsts]:
             self.drop(serial)
+        self._epoll.close()
+        os.close(self._stop)
 
     def status(self, serial: int) -> int | None:
         """How it ended, as wait(2) says it; None: not known, or not known yet."""
-        if (first := self._firsts.get(serial)) is None:
-            return None
+        first = self._firsts.get(serial)
+        return self._status(first) if first is not None else None
+
+    def _status(self, first: _First) -> int | None:
         if self._may_ask and (status := _zombie(first.pid)) is not None:
             return status
         return _reaped(first.pidfd)
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            sys.setswitchinterval(_SWITCH_S)
+            self._thread = threading.Thread(target=self._wait, name="ends", daemon=True)
+            self._thread.start()
+
+    def _wait(self) -> None:
+        """In the thread, until `close`."""
+        while True:
+            self._epoll.poll()
+            with self._lock:  # what was dropped meanwhile is not among these
+                for fd, _ in self._epoll.poll(0, _AT_ONCE):
+                    if fd == self._stop:
+                        return
+                    self._epoll.unregister(fd)
+                    self._last_look(self._by_pidfd[fd])
+
+    def _last_look(self, first: _First) -> None:
+        status = self._status(first)  # it is a zombie for a moment only
+        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        usage = self._look(first.serial)
+        end = End(first.serial, now_ns, usage, status)
+        self._loop.call_soon_threadsafe(self._ended, end)
 
     def _say(self, why: str) -> None:
         if not self._said:
             self._said = True
             log.warning("%s; the end of some containers is not heard", why)
-
-    def _ended(self, serial: int, pidfd: int) -> None:
-        self._loop.remove_reader(pidfd)
-        self._fired(serial)
 
 
 def _zombie(pid: int) -> int | None:
