@@ -86,6 +86,10 @@ def test_version() -> None:
         pytest.param(("events", "--wait", "-1"), id="wait-before-now"),
         pytest.param(("events", "--wait", "61"), id="wait-too-long"),
         pytest.param(("events", "--wait", "nan"), id="wait-is-not-a-number"),
+        pytest.param(("events", "--usage-at", "0"), id="an-age-of-nothing"),
+        pytest.param(("events", "--usage-at", "nan"), id="an-age-that-is-no-number"),
+        pytest.param(("events", *("--usage-at", "5") * 17), id="too-many-ages"),
+        pytest.param(("events", "--usage-every", "inf"), id="a-beat-that-never-comes"),
         pytest.param(("ps", "--json", "extra"), id="extra-argument"),
     ],
 )
