@@ -10,10 +10,19 @@ from msgspec.structs import replace
 
 from ctrwatch.core.chain import Chain, Clock, Effect, Ending, Input, Report
 from ctrwatch.core.changes import Born, Gone, Started
-from ctrwatch.core.ledger import Exited, Sampled
+from ctrwatch.core.ledger import Exited, Ledger, Sampled
 from ctrwatch.core.story import Tell
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, Unread, Usage
-from ctrwatch.model import ContainerId, Kind, Leads, Listed, RawEvent
+from ctrwatch.model import (
+    CgroupKey,
+    ContainerId,
+    Identity,
+    Kind,
+    Leads,
+    Listed,
+    RawEvent,
+    Runtime,
+)
 from ctrwatch.sensor.journal import JournalWriter, read_journal
 from tests.unit.builders import CID, MS, V2, Kernel, runc
 from tests.unit.test_chain import HEADER
@@ -257,3 +266,30 @@ def test_a_replay_tells_the_same_again(tmp_path: Path) -> None:
 
     assert [effect for item in items for effect in again.feed(item)] == life.effects
     assert life.names == ["create", "usage", "oom", "remove"]
+
+
+def test_ten_thousand_accounts_are_closed_with_their_containers() -> None:
+    ledger = Ledger((10 * S,))
+    for serial in range(10_007):
+        ledger.open(born(serial))
+        ledger.note(Sampled(boot_ns=serial + S, serial=serial, usage=USED))
+    assert len(ledger) == 10_007
+    assert ledger.usage(10_006) == USED
+
+    for serial in range(10_007):
+        ledger.close(serial)
+
+    assert len(ledger) == 0
+    assert ledger.bill(5, S) is None
+
+
+def born(serial: int) -> Born:
+    return Born(
+        serial=serial,
+        boot_ns=serial,
+        identity=Identity(ContainerId(CID), Runtime.DOCKER, is_root=True),
+        cgroup=CgroupKey(0, serial),
+        path=PATH,
+        creator=None,
+        call=None,
+    )

@@ -124,9 +124,8 @@ class Ledger:
             return False
         before = account.usage
         account.usage = item.usage if before is None else later(before, item.usage)
-        if (
-            Unread.GONE not in item.usage.missing.values()
-        ):  # else it came too late, for some at least
+        in_time = Unread.GONE not in item.usage.missing.values()
+        if in_time:  # for all of it
             account.at_ns, account.final = item.boot_ns, account.final or item.final
         self._aged(account, item)
         self._killed(account, item)
