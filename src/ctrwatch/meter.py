@@ -67,7 +67,10 @@ class Meter:
         self._chain, self._feed = chain, feed
         self._reader = UsageReader(host)
         self._attention = Attention(settled_ns, ages_ns)
-        self._ooms, self._ends = Ooms(self._oom), Ends(self._last_look, self._ended)
+        self._ooms, self._ends = (
+            Ooms(self._oom, self._oom_to_come),
+            Ends(self._last_look, self._ended),
+        )
         self._subjects: dict[int, _Subject] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -181,8 +184,8 @@ class Meter:
 
     # --- by the kernel's word ---------------------------------------------------------------
 
-    def _oom(self, serial: int, turn: int = 0) -> None:
-        """Look for more kills than there were; the count comes a moment after the word."""
+    def _oom(self, serial: int, turns: tuple[float, ...] = ()) -> None:
+        """Look for more kills than there were, now and after so many seconds each."""
         living = self._living(serial)
         if living is None or self._closed:
             return
@@ -191,8 +194,11 @@ class Meter:
             self._attention.rouse(serial, _boot_ns())
             self._plan()
             self._read(serial)
-        elif turn < len(_KILL_S):
-            self._loop.call_later(_KILL_S[turn], self._oom, serial, turn + 1)
+        elif turns:
+            self._loop.call_later(turns[0], self._oom, serial, turns[1:])
+
+    def _oom_to_come(self, serial: int) -> None:
+        self._oom(serial, _KILL_S)
 
     def _last_look(self, serial: int) -> Usage | None:
         """In the thread of `Ends`: the runtime will remove the cgroup in a moment."""

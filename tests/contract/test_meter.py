@@ -213,7 +213,7 @@ async def test_the_later_word_on_who_is_first_counts(child: subprocess.Popen[byt
 
 async def test_a_container_without_files_to_hear_by_is_left_to_the_looks(tmp_path: Path) -> None:
     fired: list[int] = []
-    ooms = Ooms(fired.append)
+    ooms = Ooms(fired.append, fired.append)
     ooms.watch(1, 2, str(tmp_path))
     ooms.watch(2, 1, str(tmp_path))
     ooms.watch(3, 2, str(tmp_path / "gone"))
@@ -225,7 +225,7 @@ async def test_a_container_without_files_to_hear_by_is_left_to_the_looks(tmp_pat
 
 async def test_what_happens_in_one_is_not_anothers(tmp_path: Path) -> None:
     fired: list[int] = []
-    ooms = Ooms(fired.append)
+    ooms = Ooms(fired.append, fired.append)
     for serial in (1, 2):
         directory = tmp_path / str(serial)
         directory.mkdir()

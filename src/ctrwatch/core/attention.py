@@ -57,9 +57,9 @@ class Attention:
         return len(self._subjects)
 
     def add(self, serial: int, born_ns: int, now_ns: int) -> None:
-        """It is there: the first look is a second after its birth, or at its beat's next turn."""
+        """It is there: the first look is a second after its birth, or now, if that is over."""
         self._subjects[serial] = _Subject(born_ns, serial)
-        self._plan(serial, self._next(self._subjects[serial], max(now_ns, born_ns)))
+        self._plan(serial, max(now_ns, born_ns + _SECOND))
 
     def drop(self, serial: int) -> None:
         self._subjects.pop(serial, None)

@@ -35,14 +35,15 @@ _libc.inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
 
 class Ooms:
     """
-    Calls *fired* with the serial of a container in which there may have been a kill.
+    Calls *fired* with the serial of a container in which there may have been a kill, and *fires*
+    (v1) with one in which there will be in a moment.
 
     Begins when it is made, in a running loop. What can't be had (limits of files or of
     inotify) is said in the log, once: kills are then found at the next look.
     """
 
-    def __init__(self, fired: Callable[[int], None]) -> None:
-        self._fired = fired
+    def __init__(self, fired: Callable[[int], None], fires: Callable[[int], None]) -> None:
+        self._fired, self._fires = fired, fires
         self._loop = asyncio.get_running_loop()
         self._inotify = -1
         self._breath: asyncio.TimerHandle | None = None
@@ -107,7 +108,7 @@ class Ooms:
             os.eventfd_read(eventfd)
         except BlockingIOError:
             return
-        self._fired(serial)
+        self._fires(serial)
 
     # --- cgroup v2 ------------------------------------------------------------------------
 
