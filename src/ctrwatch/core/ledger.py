@@ -15,7 +15,7 @@ import msgspec
 from ctrwatch.core.changes import Born
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import birth_of
-from ctrwatch.core.usage import later, rates
+from ctrwatch.core.usage import TOTALS, later, rates
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, Rates, Unread, Usage
 
 __all__ = ("Exited", "Ledger", "Sampled")
@@ -124,8 +124,9 @@ class Ledger:
             return False
         before = account.usage
         account.usage = item.usage if before is None else later(before, item.usage)
-        in_time = Unread.GONE not in item.usage.missing.values()
-        if in_time:  # for all of it
+        missing = item.usage.missing
+        in_time = all(missing.get(name) is not Unread.GONE for name in TOTALS)
+        if in_time:
             account.at_ns, account.final = item.boot_ns, account.final or item.final
         self._aged(account, item)
         self._killed(account, item)

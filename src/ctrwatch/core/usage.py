@@ -169,8 +169,18 @@ _CACHE: Final = (
 _PRESSURES: Final = ("cpu", "memory", "io")
 _THROTTLING: Final = ("throttled_seconds", "throttled_periods")
 
-_ALL: Final = [place for places in (*_FIGURES.values(), _CACHE) for place in places]
-# Of each cgroup version, the files that are read, by the first part of their names.
+# They only grow, whatever happens in the container.
+TOTALS: Final = (
+    *("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds", *_THROTTLING),
+    *("memory_peak_bytes", "oom_kills"),
+    *("io_read_bytes", "io_write_bytes", "io_reads", "io_writes", "pids_refused"),
+)
+# First what the bill of a life is made of: a last look may come just in time for that.
+_ALL: Final = [
+    *(place for name in TOTALS for place in _FIGURES[name]),
+    *(place for places in (*_FIGURES.values(), _CACHE) for place in places),
+]
+# Of each cgroup version, the files that are read, in this order.
 FILES: Final[Mapping[int, tuple[str, ...]]] = {
     1: tuple(dict.fromkeys(place.file for place in _ALL if place.version == 1)),
     2: tuple(
@@ -184,12 +194,6 @@ FILES: Final[Mapping[int, tuple[str, ...]]] = {
 }
 # v1's hierarchies that have any of them.
 CONTROLLERS: Final = frozenset(file.partition(".")[0] for file in FILES[1])
-# They only grow, whatever happens in the container.
-TOTALS: Final = (
-    *("cpu_seconds", "cpu_user_seconds", "cpu_system_seconds", *_THROTTLING),
-    *("memory_peak_bytes", "oom_kills"),
-    *("io_read_bytes", "io_write_bytes", "io_reads", "io_writes", "pids_refused"),
-)
 _WORST: Final = (Unread.GONE, Unread.UNREADABLE, Unread.NOT_OFFERED, Unread.NO_CONTROLLER)
 
 
