@@ -83,6 +83,8 @@ async def _settled(host: Host, scale: Scale) -> Spent:
         for effect in chain.feed(msgspec.structs.replace(item, init_start_ns=None)):
             if isinstance(effect, Born):
                 meter.heard(effect)
+    while looks < scale.crowd:  # noqa: ASYNC110 - each once, at the start
+        await asyncio.sleep(0.1)
     looks = 0
     began_s, before_ns = time.monotonic(), time.process_time_ns()
     await asyncio.sleep(scale.idle_s)

@@ -59,6 +59,7 @@ class Watched:
         for (_, file), raw in V2.items():
             assert isinstance(raw, bytes)
             (self.directory / file).write_bytes(raw)
+        (home / "cgroup.controllers").write_text("cpu io memory pids\n")
         host = Host("h", "b", "6.18", {0: Hierarchy(0, str(home), "")})
         self.chain = Chain(
             Header(

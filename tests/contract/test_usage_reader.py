@@ -29,6 +29,10 @@ class Tree:
             number: Hierarchy(number, str(home / str(number)), spelled)
             for number, spelled in controllers.items()
         }
+        if 0 in hierarchies:
+            (home / "0").mkdir(parents=True)
+            offered = "" if len(hierarchies) > 1 else "cpuset cpu io memory pids"
+            (home / "0/cgroup.controllers").write_text(offered + "\n")
         self.reader = UsageReader(Host("h", "b", "6.18", hierarchies))
         self.controllers = controllers
 

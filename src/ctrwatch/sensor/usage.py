@@ -41,12 +41,14 @@ class UsageReader:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._files: dict[int, tuple[str, ...]] = {}  # of v1, by hierarchy
+        self._files: dict[int, tuple[str, ...]] = {}  # by hierarchy
         for hierarchy in host.hierarchies.values():
             counts = CONTROLLERS & frozenset(hierarchy.controllers.split(","))
             files = tuple(file for file in FILES[1] if file.partition(".")[0] in counts)
             if hierarchy.hierarchy_id and files:
                 self._files[hierarchy.hierarchy_id] = files
+        if 0 in host.hierarchies:
+            self._files[0] = _offered(host.hierarchies[0].mount)
 
     def read(self, living: Living) -> Usage:
         """All that can be known now; where its directories have gone, reasons and no figures."""
@@ -78,7 +80,7 @@ class UsageReader:
 
     def _of(self, cgroup: CgroupKey) -> tuple[str, ...]:
         """The files that its hierarchy may have."""
-        return self._files.get(cgroup.hierarchy_id, ()) if cgroup.hierarchy_id else FILES[2]
+        return self._files.get(cgroup.hierarchy_id, ())
 
     def _texts(self, living: Living) -> Texts:
         texts: dict[tuple[int, str], bytes | Unread] = {}
@@ -92,17 +94,12 @@ class UsageReader:
         self, cgroup: CgroupKey, path: str, files: tuple[str, ...]
     ) -> dict[str, bytes | Unread]:
         gone: dict[str, bytes | Unread] = dict.fromkeys(files, Unread.GONE)
-        directory = self._path(cgroup, path) if files else None
-        if directory is None:
+        opened = self._opened(cgroup, path) if files else None
+        if opened is None:
             return gone
-        try:
-            fd = os.open(directory, _DIRECTORY)
-        except OSError:
-            return gone
+        fd, directory = opened
         try:
             status = os.fstat(fd)
-            if status.st_ino != cgroup.cgroup_id:
-                return gone
             texts = {file: _read(fd, file) for file in files}
         finally:
             os.close(fd)
@@ -120,6 +117,19 @@ class UsageReader:
         """No I/O of the whole host either: recent kernels (6.18 does) count on v1 only where a limit is set."""
         return _text(f"{self._host.hierarchies[cgroup.hierarchy_id].mount}/{file}") == _NO_IO
 
+    def _opened(self, cgroup: CgroupKey, path: str) -> tuple[int, str] | None:
+        """Its directory, open, and where that is; else as `_path`."""
+        for where in (self._host.directory, self._path):
+            directory = where(cgroup, path)
+            try:
+                fd = os.open(directory or "", _DIRECTORY)
+            except OSError:
+                continue
+            if os.fstat(fd).st_ino == cgroup.cgroup_id:
+                return fd, directory or ""
+            os.close(fd)
+        return None
+
     def _path(self, cgroup: CgroupKey, path: str) -> str | None:
         """
         Its directory; None: it has gone, or its hierarchy isn't mounted.
@@ -131,6 +141,20 @@ class UsageReader:
             return directory
         resolved = self._host.resolve(cgroup)
         return self._host.directory(cgroup, resolved) if resolved is not None else None
+
+
+def _offered(mount: str) -> tuple[str, ...]:
+    """
+    The files that the unified hierarchy's cgroups may have: of the controllers that are not v1's.
+
+    cpu.stat is there without its controller, pressure has none.
+    """
+    controllers = _text(f"{mount}/cgroup.controllers").decode("ascii", "replace").split()
+    return tuple(
+        file
+        for file in FILES[2]
+        if file.partition(".")[0] in controllers or file == "cpu.stat" or "pressure" in file
+    )
 
 
 def _links(directory: str) -> int:
