@@ -63,6 +63,7 @@ def measure(scale: Scale) -> Section:
             ),
             *races,
         ],
+        NOTE,
     )
 
 
@@ -169,3 +170,10 @@ def _race(kind: Kind, number: int) -> Row:
         f"{kind.name}: read after its end, whole (exit code known)",
         f"{won['final']} of {number} ({won['exit']}), {time_left}",
     )
+
+
+NOTE = """## Use
+The settled containers are real processes in cgroups of each hierarchy; that they are hours old is only
+said to the chain. Of a short life the last look races with the runtime's `rmdir`: who loses says so, and
+has what was read before.
+"""
