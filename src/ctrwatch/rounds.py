@@ -24,7 +24,7 @@ from ctrwatch.core.chain import Chain, Ended, Input, Vanished
 from ctrwatch.core.changes import Living
 from ctrwatch.core.report import Found, Gap
 from ctrwatch.event import ContainerEvent, Finding, GapReason
-from ctrwatch.model import ContainerId, Leads, Listed, Listing, Subject
+from ctrwatch.model import ContainerId, Leads, Listed, Listing, Record, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.sensor.host import Host, wall_offset_ns
@@ -122,17 +122,7 @@ class Rounds:
         announced = frozenset(one.container_id for one in living)
         now_ns = _boot_ns() + wall_offset_ns()
         for record in audit.missed(listing, announced, now_ns):
-            self._note(
-                Found(
-                    boot_ns=_boot_ns(),
-                    finding="missed",
-                    source=record.source,
-                    container_id=record.container_id,
-                    runtime=record.runtime,
-                    name=record.name,
-                    image=record.image,
-                )
-            )
+            self._note(_missed(record))
         told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
         in_doubt = audit.doubts(listing, ((serial, event) for serial, event in told if event))
         for serial, event in in_doubt[:_DOUBTS]:
@@ -164,20 +154,7 @@ class Rounds:
         )
         until_ns = _boot_ns() + wall_offset_ns()
         for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
-            self._feed(
-                Listed(
-                    boot_ns=_boot_ns(),
-                    container_id=record.container_id,
-                    paths=(),
-                    identity=None,
-                    leads=Leads(),
-                    uid=record.uid,
-                    unheard=True,
-                    source=record.source,
-                    runtime=record.runtime,
-                    created_ns=record.created_ns,
-                )
-            )
+            self._feed(_ended(record))
 
     def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
         for item in found:
@@ -231,6 +208,35 @@ class Rounds:
             if time.monotonic() > until_s:
                 break
             await asyncio.sleep(_BEAT_S)
+
+
+def _missed(record: Record) -> Found:
+    """It runs, as a runtime lists it, and was not told."""
+    return Found(
+        boot_ns=_boot_ns(),
+        finding="missed",
+        source=record.source,
+        container_id=record.container_id,
+        runtime=record.runtime,
+        name=record.name,
+        image=record.image,
+    )
+
+
+def _ended(record: Record) -> Listed:
+    """It was born and has ended, both unheard."""
+    return Listed(
+        boot_ns=_boot_ns(),
+        container_id=record.container_id,
+        paths=(),
+        identity=None,
+        leads=Leads(),
+        uid=record.uid,
+        unheard=True,
+        source=record.source,
+        runtime=record.runtime,
+        created_ns=record.created_ns,
+    )
 
 
 def _in_tree(finding: Finding, container_id: ContainerId, path: str) -> Found:

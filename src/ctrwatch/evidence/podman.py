@@ -21,7 +21,7 @@ from ctrwatch.core import reference
 from ctrwatch.core.image import Kind, Manifest
 from ctrwatch.evidence import libpod
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
-from ctrwatch.evidence.lists import bounded, merged, within
+from ctrwatch.evidence.lists import bounded, merged, refused, within
 from ctrwatch.evidence.storage import Storages
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, rfc3339_ns, sha256
 from ctrwatch.model import (
@@ -154,7 +154,7 @@ class PodmanFiles:
                 except Absent:
                     continue
                 except Unreadable as error:
-                    parts.append(Listing(unavailable=(f"podman.files: {error}",)))
+                    parts.append(refused(self.name, error))
                     continue
                 found = [_record(each, root.uid) for each in known.values()]
                 parts.append(bounded(root.path(name), [each for each in found if each.name]))
