@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,24 +150,43 @@ async def test_a_storage_that_can_not_be_read_is_said_in_one_line(
     assert said.isprintable()
 
 
+@asynccontextmanager
+async def hung(readers: Readers, directory: Path) -> AsyncIterator[None]:
+    """Whatever is read of root's there waits."""
+    let_go, stuck = threading.Event(), Tree(str(directory), 0)
+    hanging = [asyncio.create_task(readers.call(let_go.wait, stuck.lane)) for _ in range(LANE)]
+    await asyncio.sleep(0)
+    try:
+        yield
+    finally:
+        let_go.set()
+        await asyncio.gather(*hanging)
+
+
 async def test_a_storage_that_hangs_is_named_and_hides_no_other(
     readers: Readers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lists, "LIST_S", 0.5)
-    let_go, stuck = threading.Event(), Tree(str(tmp_path), 0)
-    hanging = [asyncio.create_task(readers.call(let_go.wait, stuck.lane)) for _ in range(LANE)]
-    await asyncio.sleep(0)
     roots = (str(tmp_path), str(DATA / "podman/root"))
-    try:
+    async with hung(readers, tmp_path):
         listing = await PodmanFiles(readers, Storages(readers, system=(), roots=roots)).records()
-    finally:
-        let_go.set()
-        await asyncio.gather(*hanging)
 
     assert set(ids("podman").values()) <= {each.container_id for each in listing.records}
     (said,) = listing.unavailable
     assert said.startswith(f"podman.files: {tmp_path}")
     assert said.endswith("no list in 0.5 s")
+
+
+async def test_a_storage_conf_that_hangs_is_named(
+    readers: Readers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "LIST_S", 0.2)
+    storages = Storages(readers, system=(str(tmp_path),), roots=(str(DATA / "podman/root"),))
+    async with hung(readers, tmp_path), asyncio.timeout(5):
+        listing = await PodmanFiles(readers, storages).records()
+
+    assert listing.records == ()
+    assert listing.unavailable == ("podman.files: storage.conf: no list in 0.2 s",)
 
 
 def test_a_users_daemon_hides_no_container_of_roots() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,7 +19,9 @@ from ctrwatch.core.text import clean
 from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.model import Listing, Record
 
-__all__ = ("LISTED_BYTES", "MOST", "bounded", "listings", "merged", "refused", "within")
+__all__ = ("LISTED_BYTES", "MOST", "bounded", "in_time", "listings", "merged", "refused", "within")
+
+T = TypeVar("T")
 
 LIST_S: Final = 5.0  # ten thousand containers of dockerd's take 2 s; nobody waits meanwhile
 LISTED_BYTES: Final = 64 << 20  # of one daemon: a containerd lists 6 KB a container, its spec
@@ -48,10 +50,18 @@ async def listings(
 async def within(who: str, question: Awaitable[Listing]) -> Listing:
     """What *question* gives; a word on *who*, a daemon or a storage, if it takes too long."""
     try:
+        return await in_time(question)
+    except Unanswered as error:
+        return refused(who, error)
+
+
+async def in_time(question: Awaitable[T]) -> T:
+    """What *question* gives. Raises `Unanswered` if it takes too long."""
+    try:
         async with asyncio.timeout(LIST_S):
             return await question
     except TimeoutError:
-        return Listing(unavailable=(clean(f"{who}: no list in {LIST_S:g} s", _SAID),))
+        raise Unanswered(f"no list in {LIST_S:g} s") from None
 
 
 def bounded(who: str, records: list[Record]) -> Listing:
