@@ -19,7 +19,8 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
 
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import (
@@ -42,7 +43,7 @@ from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
-from ctrwatch.event import Audit, ContainerEvent, Flood
+from ctrwatch.event import Audit, ContainerEvent, Flood, HostEvent
 from ctrwatch.evidence import Evidence
 from ctrwatch.model import Answer, RawEvent
 from ctrwatch.outputs.state import Past
@@ -57,6 +58,7 @@ __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Heard = Tell | Report | RawEvent
 Listener = Callable[[Heard], None]
 
@@ -316,26 +318,43 @@ async def snapshot(settings: Settings, *, verify: bool = False) -> Snapshot:
     return Snapshot(containers, findings, unavailable)
 
 
+@overload
+def watch(
+    settings: Settings | None = None, *, host_events: Literal[False] = False
+) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]: ...
+
+
+@overload
+def watch(
+    settings: Settings | None = None, *, host_events: Literal[True]
+) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent | HostEvent]]: ...
+
+
 @contextlib.asynccontextmanager
-async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator[ContainerEvent]]:
+async def watch(
+    settings: Settings | None = None, *, host_events: bool = False
+) -> AsyncIterator[AsyncIterator[Any]]:
     """
     Follow this host's containers.
 
     Yields an async iterator of `ContainerEvent`, in order: first the containers that are
-    there, then what happens. A reader that lags 10,000 events behind misses the ones that
-    come then; the number is logged. Raises HostError where the host can't be watched
-    (no privilege, no BTF, no libbpf), with a sentence that says what to do.
+    there, then what happens. With *host_events* there are also events of no one container
+    among them: `WatchGap`, `Audit`, `Flood`. Without, what they say of losses is in the log.
+
+    A reader that lags 10,000 events behind misses the ones that come then; the number is
+    logged. Raises HostError where the host can't be watched (no privilege, no BTF, no
+    libbpf), with a sentence that says what to do.
 
         async with ctrwatch.watch() as events:
             async for event in events:
                 print(event.runtime, event.container_image)
     """
-    queue: asyncio.Queue[ContainerEvent] = asyncio.Queue(_LAG)
+    queue: asyncio.Queue[ContainerEvent | HostEvent] = asyncio.Queue(_LAG)
     dropped = 0
 
     def listen(heard: Heard) -> None:
         nonlocal dropped
-        if isinstance(heard, Tell):
+        if isinstance(heard, Tell) or (host_events and isinstance(heard, Report)):
             try:
                 queue.put_nowait(heard.event)
             except asyncio.QueueFull:
@@ -357,7 +376,7 @@ async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator
         raise theirs
 
 
-async def _drain(queue: asyncio.Queue[ContainerEvent]) -> AsyncIterator[ContainerEvent]:
+async def _drain(queue: asyncio.Queue[T]) -> AsyncIterator[T]:
     while True:
         yield await queue.get()
 
