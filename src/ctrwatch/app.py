@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
@@ -51,7 +50,7 @@ from ctrwatch.ports import Sensor
 from ctrwatch.rounds import Rounds
 from ctrwatch.sensor.ebpf import EbpfSensor
 from ctrwatch.sensor.fanotify import FanotifySensor
-from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, read_host, wall_offset_ns
 from ctrwatch.sensor.journal import JournalWriter
 
 __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
@@ -113,7 +112,7 @@ class Watch:
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
         self._rounds = Rounds(host, sensor, self._chain, self.feed)
-        self._heard_ns = _boot_ns()  # of the last raw event, or of the beginning
+        self._heard_ns = boot_clock_ns()  # of the last raw event, or of the beginning
         self._listed = False
         self.caught_up = asyncio.Event()  # the containers that were there have been told
 
@@ -122,7 +121,7 @@ class Watch:
 
         def back(source: str) -> None:
             enricher.back(source)
-            self.feed(Back(boot_ns=_boot_ns(), source=source))
+            self.feed(Back(boot_ns=boot_clock_ns(), source=source))
 
         evidence = Evidence(self.host.directory, self._settings.sockets, back)
         enricher = Enricher(evidence.sources, self._answered)
@@ -144,7 +143,7 @@ class Watch:
                     self._ask = lambda _: None  # nobody is asked any more
         finally:
             self._at_work = None
-            self.feed(Ending(boot_ns=_boot_ns()))
+            self.feed(Ending(boot_ns=boot_clock_ns()))
             if self._sensor is not None:
                 self._sensor.close()
             await evidence.close()
@@ -197,7 +196,7 @@ class Watch:
                 self.feed(event)
             self._heard_ns = batch[-1].boot_ns
             if (lost := sensor.lost()) > self._chain.lost:
-                self.feed(Lost(boot_ns=_boot_ns(), total=lost))
+                self.feed(Lost(boot_ns=boot_clock_ns(), total=lost))
             if self._chain.lost > told and (looking is None or looking.done()):
                 told = self._chain.lost
                 log.warning("the kernel dropped %d raw events so far; looking around", told)
@@ -216,7 +215,7 @@ class Watch:
             await self._rounds.audit()
 
     def _answered(self, serial: int, source: str, answer: Answer) -> None:
-        self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))
+        self.feed(Reply(boot_ns=boot_clock_ns(), serial=serial, source=source, answer=answer))
 
     async def _look(self, evidence: Evidence, look: Look) -> None:
         try:
@@ -227,7 +226,7 @@ class Watch:
         self.feed(Looked(cgroup=look.cgroup, caller=caller))
 
     def _overdue(self, serial: int) -> None:
-        self.feed(Overdue(boot_ns=_boot_ns(), serial=serial))
+        self.feed(Overdue(boot_ns=boot_clock_ns(), serial=serial))
 
     def _mind_the_clock(self) -> None:
         offset_ns = wall_offset_ns()
@@ -259,7 +258,7 @@ class Watch:
             case Ask() | Look():
                 self._ask(effect)
             case Alarm(serial, boot_ns):
-                delay_s = max(0, boot_ns - _boot_ns()) / 1e9
+                delay_s = max(0, boot_ns - boot_clock_ns()) / 1e9
                 asyncio.get_running_loop().call_later(delay_s, self._overdue, serial)
 
 
@@ -379,7 +378,3 @@ async def watch(
 async def _drain(queue: asyncio.Queue[T]) -> AsyncIterator[T]:
     while True:
         yield await queue.get()
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -27,7 +27,7 @@ from ctrwatch.event import ContainerEvent, Finding, GapReason
 from ctrwatch.model import ContainerId, Leads, Listed, Listing, Record, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
-from ctrwatch.sensor.host import Host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, wall_offset_ns
 from ctrwatch.sensor.scan import scan, still_there
 
 __all__ = ("Rounds",)
@@ -79,7 +79,7 @@ class Rounds:
                 if still_there(self._host, item):
                     self._feed(msgspec.structs.replace(item, unheard=unheard, quiet=quiet))
             for event in gone.values():
-                self._feed(Ended(boot_ns=_boot_ns(), event=event))
+                self._feed(Ended(boot_ns=boot_clock_ns(), event=event))
         if past is not None and self.runtimes is not None:
             await self._remember(past, self.runtimes)
 
@@ -120,7 +120,7 @@ class Rounds:
         await self._drained()
         living = self._chain.containers()
         announced = frozenset(one.container_id for one in living)
-        now_ns = _boot_ns() + wall_offset_ns()
+        now_ns = boot_clock_ns() + wall_offset_ns()
         for record in audit.missed(listing, announced, now_ns):
             self._note(_missed(record))
         told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
@@ -132,7 +132,7 @@ class Rounds:
             if self._chain.subject(serial) is not None:  # it has not ended meanwhile
                 self._note(
                     Found(
-                        boot_ns=_boot_ns(),
+                        boot_ns=boot_clock_ns(),
                         finding="unknown_to_runtime",
                         source="runtimes",
                         container_id=ContainerId(event.container_id),
@@ -152,7 +152,7 @@ class Rounds:
             + [ContainerId(event.container_id) for event in past.living.values()]
             + [ContainerId(container_id) for container_id in past.ended]
         )
-        until_ns = _boot_ns() + wall_offset_ns()
+        until_ns = boot_clock_ns() + wall_offset_ns()
         for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
             self._feed(_ended(record))
 
@@ -160,10 +160,10 @@ class Rounds:
         for item in found:
             self._feed(msgspec.structs.replace(item, unheard=True))
         for one in vanished:
-            self._feed(Vanished(boot_ns=_boot_ns(), cgroup=one.cgroups[0]))
+            self._feed(Vanished(boot_ns=boot_clock_ns(), cgroup=one.cgroups[0]))
 
     def _gap(self, reason: GapReason, since_ns: int, lost: int | None = None) -> None:
-        now_ns = _boot_ns()
+        now_ns = boot_clock_ns()
         until_ns = now_ns + wall_offset_ns()
         self._feed(
             Gap(boot_ns=now_ns, reason=reason, since_ns=since_ns, until_ns=until_ns, lost=lost)
@@ -213,7 +213,7 @@ class Rounds:
 def _missed(record: Record) -> Found:
     """It runs, as a runtime lists it, and was not told."""
     return Found(
-        boot_ns=_boot_ns(),
+        boot_ns=boot_clock_ns(),
         finding="missed",
         source=record.source,
         container_id=record.container_id,
@@ -226,7 +226,7 @@ def _missed(record: Record) -> Found:
 def _ended(record: Record) -> Listed:
     """It was born and has ended, both unheard."""
     return Listed(
-        boot_ns=_boot_ns(),
+        boot_ns=boot_clock_ns(),
         container_id=record.container_id,
         paths=(),
         identity=None,
@@ -242,7 +242,11 @@ def _ended(record: Record) -> Listed:
 def _in_tree(finding: Finding, container_id: ContainerId, path: str) -> Found:
     """What the cgroup tree shows: it is put right at once, so it is found once."""
     return Found(
-        boot_ns=_boot_ns(), finding=finding, source="scan", container_id=container_id, path=path
+        boot_ns=boot_clock_ns(),
+        finding=finding,
+        source="scan",
+        container_id=container_id,
+        path=path,
     )
 
 
@@ -259,7 +263,3 @@ def _bounded(items: Iterable[Listed]) -> list[Listed]:
 
 def _places(event: ContainerEvent) -> Iterator[tuple[int | None, int | None, str]]:
     yield event.cgroup.hierarchy_id, event.cgroup.id, event.container_id
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
