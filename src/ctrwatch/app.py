@@ -75,6 +75,7 @@ class Counts(NamedTuple):
     unverified: int
     lost: int
     flooded: int  # births that were told together
+    forgotten: int  # cgroups that were too many to see whether they become containers
 
 
 class Watch:
@@ -164,6 +165,7 @@ class Watch:
             unverified=told["unverified"],
             lost=self._chain.lost,
             flooded=told["flooded"],
+            forgotten=self._chain.forgotten,
         )
 
     @property
@@ -178,6 +180,7 @@ class Watch:
             losses={
                 "kernel": self._chain.lost,
                 "unreadable": self._sensor.unreadable if self._sensor is not None else 0,
+                "forgotten": self._chain.forgotten,
                 "journal": self._journal.dropped if self._journal is not None else 0,
             },
             asked=enricher.asked if enricher is not None else {},

@@ -178,6 +178,7 @@ def _farewell(watch: Watch, output: LineOutput) -> int:
         f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
         f" {counts.unverified} unverified, {counts.lost} lost"
         + (f", {counts.flooded} more in floods" if counts.flooded else "")
+        + (f", {counts.forgotten} cgroups forgotten" if counts.forgotten else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:
