@@ -27,6 +27,7 @@ PROMISES: Final = {
 # What no table says.
 LABELS_MEAN: Final = {
     "cause": "`kernel`: the ring was full, as `lost_before` says; `unreadable`: a record of another shape;"
+    " `forgotten`: somebody made so many that could become a container's that it is not known of the oldest;"
     " `output`: its reader was too slow, or it failed; `journal`: `--record` could not be written",
     "event": "the container event's name",
     "in_time": "the birth had been told, complete, by the time of its first instruction",

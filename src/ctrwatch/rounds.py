@@ -24,10 +24,10 @@ from ctrwatch.core.chain import Chain, Ended, Input, Vanished
 from ctrwatch.core.changes import Living
 from ctrwatch.core.report import Found, Gap
 from ctrwatch.event import ContainerEvent, Finding, GapReason
-from ctrwatch.model import ContainerId, Leads, Listed, Listing, Subject
+from ctrwatch.model import ContainerId, Leads, Listed, Listing, Record, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
-from ctrwatch.sensor.host import Host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, wall_offset_ns
 from ctrwatch.sensor.scan import scan, still_there
 
 __all__ = ("Rounds",)
@@ -79,7 +79,7 @@ class Rounds:
                 if still_there(self._host, item):
                     self._feed(msgspec.structs.replace(item, unheard=unheard, quiet=quiet))
             for event in gone.values():
-                self._feed(Ended(boot_ns=_boot_ns(), event=event))
+                self._feed(Ended(boot_ns=boot_clock_ns(), event=event))
         if past is not None and self.runtimes is not None:
             await self._remember(past, self.runtimes)
 
@@ -120,19 +120,9 @@ class Rounds:
         await self._drained()
         living = self._chain.containers()
         announced = frozenset(one.container_id for one in living)
-        now_ns = _boot_ns() + wall_offset_ns()
+        now_ns = boot_clock_ns() + wall_offset_ns()
         for record in audit.missed(listing, announced, now_ns):
-            self._note(
-                Found(
-                    boot_ns=_boot_ns(),
-                    finding="missed",
-                    source=record.source,
-                    container_id=record.container_id,
-                    runtime=record.runtime,
-                    name=record.name,
-                    image=record.image,
-                )
-            )
+            self._note(_missed(record))
         told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
         in_doubt = audit.doubts(listing, ((serial, event) for serial, event in told if event))
         for serial, event in in_doubt[:_DOUBTS]:
@@ -142,7 +132,7 @@ class Rounds:
             if self._chain.subject(serial) is not None:  # it has not ended meanwhile
                 self._note(
                     Found(
-                        boot_ns=_boot_ns(),
+                        boot_ns=boot_clock_ns(),
                         finding="unknown_to_runtime",
                         source="runtimes",
                         container_id=ContainerId(event.container_id),
@@ -162,31 +152,18 @@ class Rounds:
             + [ContainerId(event.container_id) for event in past.living.values()]
             + [ContainerId(container_id) for container_id in past.ended]
         )
-        until_ns = _boot_ns() + wall_offset_ns()
+        until_ns = boot_clock_ns() + wall_offset_ns()
         for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
-            self._feed(
-                Listed(
-                    boot_ns=_boot_ns(),
-                    container_id=record.container_id,
-                    paths=(),
-                    identity=None,
-                    leads=Leads(),
-                    uid=record.uid,
-                    unheard=True,
-                    source=record.source,
-                    runtime=record.runtime,
-                    created_ns=record.created_ns,
-                )
-            )
+            self._feed(_ended(record))
 
     def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
         for item in found:
             self._feed(msgspec.structs.replace(item, unheard=True))
         for one in vanished:
-            self._feed(Vanished(boot_ns=_boot_ns(), cgroup=one.cgroups[0]))
+            self._feed(Vanished(boot_ns=boot_clock_ns(), cgroup=one.cgroups[0]))
 
     def _gap(self, reason: GapReason, since_ns: int, lost: int | None = None) -> None:
-        now_ns = _boot_ns()
+        now_ns = boot_clock_ns()
         until_ns = now_ns + wall_offset_ns()
         self._feed(
             Gap(boot_ns=now_ns, reason=reason, since_ns=since_ns, until_ns=until_ns, lost=lost)
@@ -233,10 +210,43 @@ class Rounds:
             await asyncio.sleep(_BEAT_S)
 
 
+def _missed(record: Record) -> Found:
+    """It runs, as a runtime lists it, and was not told."""
+    return Found(
+        boot_ns=boot_clock_ns(),
+        finding="missed",
+        source=record.source,
+        container_id=record.container_id,
+        runtime=record.runtime,
+        name=record.name,
+        image=record.image,
+    )
+
+
+def _ended(record: Record) -> Listed:
+    """It was born and has ended, both unheard."""
+    return Listed(
+        boot_ns=boot_clock_ns(),
+        container_id=record.container_id,
+        paths=(),
+        identity=None,
+        leads=Leads(),
+        uid=record.uid,
+        unheard=True,
+        source=record.source,
+        runtime=record.runtime,
+        created_ns=record.created_ns,
+    )
+
+
 def _in_tree(finding: Finding, container_id: ContainerId, path: str) -> Found:
     """What the cgroup tree shows: it is put right at once, so it is found once."""
     return Found(
-        boot_ns=_boot_ns(), finding=finding, source="scan", container_id=container_id, path=path
+        boot_ns=boot_clock_ns(),
+        finding=finding,
+        source="scan",
+        container_id=container_id,
+        path=path,
     )
 
 
@@ -253,7 +263,3 @@ def _bounded(items: Iterable[Listed]) -> list[Listed]:
 
 def _places(event: ContainerEvent) -> Iterator[tuple[int | None, int | None, str]]:
     yield event.cgroup.hierarchy_id, event.cgroup.id, event.container_id
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -108,6 +108,11 @@ class CriClient:
     def pod_status(self, pod: Pod) -> Any:
         return self._ask("PodSandboxStatus", pod_sandbox_id=pod.id).status
 
+    def listed(self) -> list[Any]:
+        """As `crictl ps --all` and `crictl pods`: protobuf messages of either kind."""
+        containers, pods = self._ask("ListContainers"), self._ask("ListPodSandbox")
+        return [*containers.containers, *pods.items]
+
     def image_status(self, name: str) -> Any:
         return self._ask("ImageStatus", "ImageService", image=api.ImageSpec(image=name)).image
 

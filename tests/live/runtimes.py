@@ -183,6 +183,10 @@ class Cri:
         """The CRI's PodSandboxStatus, a protobuf message."""
         return self._client.pod_status(pod)
 
+    def listed(self) -> list[Any]:
+        """The CRI's Container and PodSandbox of each, protobuf messages."""
+        return self._client.listed()
+
     def image_status(self, name: str = IMAGE) -> Any:
         """The CRI's Image, a protobuf message."""
         return self._client.image_status(name)

@@ -210,7 +210,10 @@ def test_a_line_that_fits_by_half_is_not_there(
 ) -> None:
     resumed: list[int] = []
 
-    def say(dropped: int) -> bytes:
+    begun_ns = time.time_ns()
+
+    def say(dropped: int, since_ns: int) -> bytes:
+        assert begun_ns < since_ns < time.time_ns()
         resumed.append(dropped)
         return b"%d missing\n" % dropped
 
@@ -289,7 +292,7 @@ def test_two_who_append_to_one_file_tear_no_line(tmp_path: Path) -> None:
 def test_a_reader_that_comes_back_finds_one_gap_with_its_number(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    output = LineOutput(pipe.writer, on_resumed=lambda dropped: b"%d missing\n" % dropped)
+    output = LineOutput(pipe.writer, on_resumed=lambda dropped, _: b"%d missing\n" % dropped)
     output.write(b"x" * pipe.size + b"\n")
     pipe.until_full()
     monkeypatch.setattr(lines, "_BYTES", 1000)

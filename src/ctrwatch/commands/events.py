@@ -26,7 +26,7 @@ from ctrwatch.core.chain import Report
 from ctrwatch.core.report import Gap, watch_gap
 from ctrwatch.core.story import Tell
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
-from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.outputs.lines import LineOutput, Resumed
 from ctrwatch.outputs.state import State
 from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
@@ -63,9 +63,8 @@ async def run(
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
-    gaps = _Gaps(host.name, render)
-    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
-    gaps.output = output
+    resumed = partial(_missing_line, host.name, render)
+    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), resumed)
     if path is not None:  # else it is the terminal that has gone, and ends us
         loop.add_signal_handler(signal.SIGHUP, output.reopen)
     listener = _writer(render, output, state)
@@ -119,28 +118,19 @@ def _hurry() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def _open(
-    path: Path | None, on_failure: Callable[[], object], on_resumed: Callable[[int], bytes | None]
-) -> LineOutput:
+def _open(path: Path | None, on_failure: Callable[[], object], on_resumed: Resumed) -> LineOutput:
     if path is not None:
         return LineOutput.open_file(path, on_failure, on_resumed)
     return LineOutput(sys.stdout.fileno(), on_failure=on_failure, on_resumed=on_resumed)
 
 
-class _Gaps:
-    """Says in the stream how many of its lines are missing, and since when."""
-
-    output: LineOutput
-
-    def __init__(self, host: str, render: Callable[[Heard], bytes | None]) -> None:
-        self._host, self._render = host, render
-
-    def line(self, dropped: int) -> bytes | None:
-        """Called in the output's thread."""
-        now_ns = time.time_ns()
-        since_ns = self.output.missing_since_ns
-        gap = Gap(boot_ns=0, reason="output", since_ns=since_ns, until_ns=now_ns, lost=dropped)
-        return self._render(Report(watch_gap(gap, self._host, now_ns)))
+def _missing_line(
+    host: str, render: Callable[[Heard], bytes | None], number: int, since_ns: int
+) -> bytes | None:
+    """Says in the stream how many of its lines are missing, and since when (wall clock)."""
+    now_ns = time.time_ns()
+    gap = Gap(boot_ns=0, reason="output", since_ns=since_ns, until_ns=now_ns, lost=number)
+    return render(Report(watch_gap(gap, host, now_ns)))
 
 
 def _writer(
@@ -202,6 +192,7 @@ def _farewell(watch: Watch, output: LineOutput, violations: int) -> int:
         f" {counts.unverified} unverified, {counts.lost} lost"
         + (f", {counts.flooded} more in floods" if counts.flooded else "")
         + (f", {violations} violations" if violations else "")
+        + (f", {counts.forgotten} cgroups forgotten" if counts.forgotten else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:

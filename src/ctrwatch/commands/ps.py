@@ -90,7 +90,7 @@ def _age(ctime_ns: int | None) -> str:
     """
     if ctime_ns is None:
         return "-"
-    seconds = max(0, int(time.time() - ctime_ns / 1e9))
+    seconds = max(0, (time.time_ns() - ctime_ns) // 1_000_000_000)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

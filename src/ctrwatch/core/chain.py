@@ -179,6 +179,11 @@ class Chain:
     def lost(self) -> int:
         return self._stories.lost
 
+    @property
+    def forgotten(self) -> int:
+        """Cgroups that could have become a container's, and were too many to be remembered."""
+        return self._lifecycle.forgotten
+
     def containers(self) -> list[Living]:
         """All that live, oldest first."""
         return self._lifecycle.living()

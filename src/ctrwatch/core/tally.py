@@ -37,7 +37,7 @@ State = Literal["answering", "unreadable", "away"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 # Of a loss: the kernel's ring was full; a record was of another shape; the reader of the output
 # was too slow, or the output failed; the journal could not be written.
-Cause = Literal["kernel", "unreadable", "output", "journal"]
+Cause = Literal["kernel", "unreadable", "forgotten", "output", "journal"]
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 # Around what was measured: honest answers take 1 to 40 ms, none is waited for longer than 500.

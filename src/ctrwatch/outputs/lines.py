@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Self
 from ctrwatch.errors import InputError
 from ctrwatch.outputs.sink import Sink
 
-__all__ = ("LineOutput",)
+__all__ = ("LineOutput", "Resumed")
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _GRACE_S: Final = 5.0  # for the reader to take what is queued, at the end
 _RETRY_S: Final = 1.0
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
-_Resumed = Callable[[int], bytes | None]
+Resumed = Callable[[int, int], bytes | None]
 
 
 class _Entry(NamedTuple):
@@ -53,7 +53,8 @@ class LineOutput:
 
     The callbacks are called in the writer's thread. *on_failure*: nothing can be written any
     more. *on_resumed*: gives the line that comes first when lines are written again, and is
-    told how many are missing; it is asked again if that line can't be written.
+    told how many are missing and since when (ns, wall clock); it is asked again if that line
+    can't be written.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class LineOutput:
         *,
         path: Path | None = None,
         on_failure: Callable[[], object] = lambda: None,
-        on_resumed: _Resumed = lambda _: None,
+        on_resumed: Resumed = lambda _number, _since_ns: None,
         owned: bool = False,
     ) -> None:
         self._sink, self._owned, self._path = Sink(fd), owned, path
@@ -79,7 +80,7 @@ class LineOutput:
         self._headed = False  # and the first of them says how many are missing
         self._told = 0  # as many, as soon as it is written
         self.dropped = 0
-        self.missing_since_ns = 0  # wall clock; the first of the lines that are missing now
+        self._missing_since_ns = 0  # wall clock; the first of the lines that are missing now
         self.full = False  # the last line found no room: nobody reads
         self.trouble: OSError | None = None  # it can't be written to now; the watch goes on
         self.failure: OSError | None = None  # it can't be written to any more
@@ -91,7 +92,7 @@ class LineOutput:
         cls,
         path: Path,
         on_failure: Callable[[], object] = lambda: None,
-        on_resumed: _Resumed = lambda _: None,
+        on_resumed: Resumed = lambda _number, _since_ns: None,
     ) -> Self:
         """Append to *path*. Raises InputError where it can't be opened."""
         try:
@@ -161,7 +162,7 @@ class LineOutput:
     def _miss(self) -> None:
         """Before the first of the missing is counted: since when."""
         if not (self._missed or self._marked or self._untold):
-            self.missing_since_ns = time.time_ns()
+            self._missing_since_ns = time.time_ns()
 
     def _mark(self) -> None:
         if self._missed:
@@ -208,7 +209,9 @@ class LineOutput:
         for entry in batch:
             if entry.first is not None:
                 entry.first()
-        said = self._on_resumed(self._untold) if self._untold else None
+        said = None
+        if self._untold:
+            said = self._on_resumed(self._untold, self._missing_since_ns)
         if not lines and said is None:
             return True
         self._headed = said is not None

@@ -114,7 +114,7 @@ METRICS: Final = (
     ),
     Metric(
         "ctrwatch_losses_total", "counter", ("cause",),
-        "What was lost: kernel, unreadable: raw events; output: lines; journal: inputs.",
+        "What was lost: kernel, unreadable: raw events; forgotten: cgroups; output: lines; journal: inputs.",
         "never, if all is well",
     ),
     Metric(

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from ctrwatch.errors import HostError
 from ctrwatch.model import CgroupKey
 
-__all__ = ("BTF", "Hierarchy", "Host", "read_host", "wall_offset_ns")
+__all__ = ("BTF", "Hierarchy", "Host", "boot_clock_ns", "read_host", "wall_offset_ns")
 
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")  # \040 is a space: seq_path() in fs/seq_file.c
@@ -143,9 +143,14 @@ def _hierarchies(own_cgroups: str, mountinfo: str) -> dict[int, Hierarchy]:
     return found
 
 
+def boot_clock_ns() -> int:
+    """CLOCK_BOOTTIME, the kernel's clock of births, as it is now."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def wall_offset_ns() -> int:
     """Nanoseconds to add to CLOCK_BOOTTIME to get the time of day, as it is now."""
-    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    before = boot_clock_ns()
     wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    after = boot_clock_ns()
     return wall - (before + after) // 2

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -24,7 +23,7 @@ from ctrwatch.core.cgroup import identify, is_free_name
 from ctrwatch.core.cmdline import ShimCall, conmon_call, shim_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Leads, Listed
 from ctrwatch.sensor import proc
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, boot_clock_ns
 from ctrwatch.sensor.machines import machines
 
 __all__ = ("scan", "still_there")
@@ -96,7 +95,7 @@ def _listed(
 ) -> Listed:
     identity = proven if isinstance(proven, Identity) else None
     return Listed(
-        boot_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        boot_ns=boot_clock_ns(),
         container_id=identity.container_id if identity else ContainerId(str(proven)),
         paths=tuple(sorted(paths)),
         identity=identity,
