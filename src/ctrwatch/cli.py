@@ -314,6 +314,61 @@ def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
 
 
+@main.group(short_help="Policies: list, show, check, test.")
+def policy() -> None:
+    """Policies judge each birth: `ctrwatch events --policy NAME`.
+
+    \b
+    ctrwatch policy list                      the policies that ship
+    ctrwatch policy show attack-containers    its rules
+    ctrwatch policy check my-policy.yaml      is it right?
+    ctrwatch policy test my-policy.yaml       do its own tests pass?
+    """
+
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@policy.command("list", epilog="Example: ctrwatch policy list --json | jq -r .name")
+@_AS_JSON
+def policy_list(*, as_json: bool) -> None:
+    """The policies that ship, with what they are for."""
+    from ctrwatch.commands.policy import list_
+
+    sys.exit(list_(as_json=as_json))
+
+
+@policy.command("show", epilog="Example: ctrwatch policy show attack-containers --yaml > mine.yaml")
+@click.argument("policy", metavar="FILE|DIR|NAME")
+@click.option("--yaml", "as_yaml", is_flag=True, help="As it is written, to start one's own from.")
+@_AS_JSON
+def policy_show(*, policy: str, as_yaml: bool, as_json: bool) -> None:
+    """The rules of a policy."""
+    from ctrwatch.commands.policy import show
+
+    sys.exit(show(policy, as_json=as_json, as_yaml=as_yaml))
+
+
+@policy.command("check", epilog="Example: ctrwatch policy check /etc/ctrwatch/policies")
+@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
+@_AS_JSON
+def policy_check(*, policies: Sequence[str], as_json: bool) -> None:
+    """Whether policies can be used: types, fields, names. Exit code 2 where one can't."""
+    from ctrwatch.commands.policy import check
+
+    sys.exit(check(policies, as_json=as_json))
+
+
+@policy.command("test", epilog="Example: ctrwatch policy test my-policy.yaml")
+@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
+@_AS_JSON
+def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
+    """Run the tests that policies bring along. Exit code 1 where one fails."""
+    from ctrwatch.commands.policy import test
+
+    sys.exit(test(policies, as_json=as_json))
+
+
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")
 def schema() -> None:
     """The JSON Schema of an event."""

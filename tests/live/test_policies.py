@@ -119,7 +119,7 @@ def test_ps_judges_what_is_there(births: Births, policy: str) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--policy", "nobody"), "no policy that ships"),
+        (("--policy", "nobody"), "no policy of that name ships"),
         (("--policy", "/dev/zero"), "not a regular file"),
         (("--where", "contaner_name == ''"), "did you mean container_name?"),
         (("--only-violations",), "without --policy there are no violations"),

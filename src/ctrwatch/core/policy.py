@@ -35,7 +35,7 @@ from ctrwatch.core.cel import CelError, Condition, Environment
 from ctrwatch.core.document import Part, documents
 from ctrwatch.errors import InputError
 from ctrwatch.event import Cgroup, ContainerEvent, Evidence, Image, Severity
-from ctrwatch.model import Runtime
+from ctrwatch.model import Limits, Process, Runtime, Security
 
 __all__ = ("Action", "Outcome", "Policy", "Rule", "TestCase", "check_names", "parse")
 
@@ -253,13 +253,16 @@ def _test(part: Part, rules: list[str]) -> TestCase:
 
 
 def _event(part: Part) -> ContainerEvent:
-    """A whole event from the few fields that a test gives."""
+    """A whole event from the few fields that a test gives: else it is an ordinary container."""
     given = part.mapping(*ContainerEvent.__struct_fields__)
     for key, each in given.items():
         if (known := vocabulary.inner(key)) and each.value is not None:
             each.mapping(*known)
     fields: dict[str, Any] = {key: each.plain() for key, each in given.items()}
     event = {**_DEFAULTS, **fields}
+    for name in ("security", "limits", "process"):
+        if isinstance(fields.get(name), dict):
+            event[name] = {**_DEFAULTS[name], **fields[name]}
     image = reference.parse(str(event["container_image"]))
     if "image" not in fields and image is not None:
         event["image"] = {
@@ -287,6 +290,17 @@ _DEFAULTS: Final = msgspec.to_builtins(
         container_name="test",
         cgroup=Cgroup(id=1, path="/docker/" + "0" * 64, hierarchy_id=0, version=2),
         image=Image(),
+        security=Security(
+            privileged=False,
+            host_network=False,
+            host_pid=False,
+            host_ipc=False,
+            seccomp="filtered",
+            read_only=False,
+            no_new_privileges=False,
+        ),
+        limits=Limits(),
+        process=Process(),
         evidence=Evidence(status="complete"),
     )
 )

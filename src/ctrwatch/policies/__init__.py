@@ -12,7 +12,7 @@ from typing import Final
 from ctrwatch.core.policy import Policy, check_names, parse
 from ctrwatch.errors import InputError
 
-__all__ = ("load", "shipped")
+__all__ = ("load", "shipped", "text_of")
 
 _SUFFIXES: Final = (".yaml", ".yml")
 _LONGEST: Final = 512 << 10  # bytes, of a policy: core/document.py
@@ -38,6 +38,14 @@ def load(sources: Sequence[str]) -> list[Policy]:
     return policies
 
 
+def text_of(source: str) -> str:
+    """The YAML of a file, or of a policy that ships. Raises InputError."""
+    load([source])  # what is no policy is not shown
+    if os.path.exists(source):
+        return _read(source, _LONGEST).decode()
+    return (resources.files(__name__) / f"{source}.yaml").read_text()
+
+
 def _of(source: str) -> list[Policy]:
     if os.path.isdir(source):
         names = sorted(name for name in os.listdir(source) if name.endswith(_SUFFIXES))
@@ -56,7 +64,7 @@ def _shipped(name: str) -> list[Policy]:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise InputError(f"--policy {name}: no such file, and no policy that ships: {hint}")
+        raise InputError(f'"{name}": no such file, and no policy of that name ships: {hint}')
     file = resources.files(__name__) / f"{name}.yaml"
     return parse(file.read_bytes(), f"{name}.yaml", lambda each: _read(each, _LIST))
 
