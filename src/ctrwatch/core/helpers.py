@@ -105,8 +105,13 @@ def _sources(security: Any) -> Iterator[str]:
 
 @functools.lru_cache(4096)
 def _is_below(path: str, directory: str) -> bool:
-    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
+    path, directory = _plain(path), _plain(directory)
     return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _plain(path: str) -> str:
+    """normpath keeps two slashes at the beginning, where POSIX lets them mean something."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 HELPERS: Final[dict[str, Helper]] = {
