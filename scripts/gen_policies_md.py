@@ -24,8 +24,8 @@ class Control(NamedTuple):
 
 _WINDOWS: Final = "Windows has it, Linux does not."
 _PORTS: Final = (
-    "not judged: a host port stands in no bundle, and is the network plug-in's or the engine's"
-    " business. Of pods that are on the host's network `host-namespaces` tells."
+    "not judged: an event has no ports, for the engine or a network plug-in opens them, not the OCI runtime."
+    " Of pods that are on the host's network `host-namespaces` tells."
 )
 
 CONTROLS: Final[dict[str, tuple[Control, ...]]] = {
@@ -99,13 +99,13 @@ CONTROLS: Final[dict[str, tuple[Control, ...]]] = {
         Control("5.5 privileged containers", "5.5-privileged"),
         Control("5.6 sensitive host directories", "5.6-host-directories"),
         Control("5.7 sshd", "5.7-sshd", "As the entry point; not what is started later."),
-        Control("5.8 privileged ports", note="not judged: no port stands in a bundle."),
+        Control("5.8 privileged ports", note="not judged: an event has no ports."),
         Control("5.9 only needed ports", note="not judged: which are needed, a person knows."),
         Control("5.10 the host's network namespace", "5.10-host-network"),
         Control("5.11 memory usage", "5.11-memory"),
         Control("5.12 CPU priority", "5.12-cpu", "A limit of CPU passes, too."),
         Control("5.13 root file system read only", "5.13-read-only-root"),
-        Control("5.14 a specific host interface", note="not judged: no port stands in a bundle."),
+        Control("5.14 a specific host interface", note="not judged: an event has no ports."),
         Control(
             "5.15 restart policy on-failure",
             note="not judged: Docker keeps it to itself, and no bundle has it.",

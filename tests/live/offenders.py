@@ -185,7 +185,11 @@ OFFENDERS: Final = {
         {CIS: "5.7-sshd 5.25-cgroup"},
         _sshd,
     ),
-    "git": Offender("a pod with a gitRepo volume", {RESTRICTED: "volume-types"}, _git_volume),
+    "git": Offender(
+        "docker run --volume /var/lib/kubelet/pods/UID/volumes/kubernetes.io~git-repo/src:/src",
+        {RESTRICTED: "volume-types"},
+        _git_volume,
+    ),
     "labels": Offender(
         "lxc-start, with lxc.apparmor.profile = unconfined, and an SELinux context of spc_t",
         {BASELINE: "apparmor selinux", RESTRICTED: "apparmor selinux"},
