@@ -3,7 +3,8 @@ The command line. Heavy imports stand in the commands: `--help` answers in 100 m
 
 Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something went
 wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
-host); 2 an option or a file that can't be used; 3 this host can't run the sensor.
+host); 2 an option or a file that can't be used; 3 this host can't run the sensor; 4 a
+violation as severe as --fail-on says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError
@@ -31,7 +33,7 @@ __all__ = ("main",)
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
-_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
+_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
 
 
 class _OneLine(logging.Formatter):
@@ -153,6 +155,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
 )
+@verdict_options
 @_watch_options
 def events(
     *,
@@ -167,6 +170,7 @@ def events(
     metrics: str | None,
     wait: float,
     sockets: Sequence[str],
+    **asked: Any,
 ) -> None:
     """Follow the containers of this host: every birth, start, update and removal.
 
@@ -193,8 +197,9 @@ def events(
         sensor=sensor,
         sockets=_by_kind(sockets),
     )
+    judged = verdicts(Asked(**asked), wait)
     with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed)))
+        sys.exit(asyncio.run(run(settings, format_, output, exposed, judged)))
 
 
 @main.command(
@@ -208,8 +213,17 @@ def events(
     is_flag=True,
     help="Compare with what the runtimes list; exit code 1 where it differs.",
 )
+@verdict_options
 @_watch_options
-def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Sequence[str]) -> None:
+def ps(
+    *,
+    as_json: bool,
+    no_trunc: bool,
+    verify: bool,
+    wait: float,
+    sockets: Sequence[str],
+    **asked: Any,
+) -> None:
     """The containers of this host now, of every runtime in one table.
 
     --verify asks Docker, containerd, the CRI and Podman for their own lists: one that runs and is
@@ -224,7 +238,9 @@ def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Seq
     if os.geteuid() != 0:
         click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
     settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
-    sys.exit(asyncio.run(run(settings, as_json=as_json, whole=no_trunc, verify=verify)))
+    judged = verdicts(Asked(**asked))
+    running = run(settings, judged, as_json=as_json, whole=no_trunc, verify=verify)
+    sys.exit(asyncio.run(running))
 
 
 @main.command(
@@ -290,11 +306,12 @@ def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
 @click.option(
     "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
 )
-def replay(*, file: Path, format_: str | None, raw: bool) -> None:
+@verdict_options
+def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     """Play a recorded stream through the same chain, with the same result."""
     from ctrwatch.commands.replay import run
 
-    run(file, format_, raw=raw)
+    sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")

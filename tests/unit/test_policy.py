@@ -13,7 +13,7 @@ from hypothesis import given, strategies as st
 from ctrwatch.core import vocabulary
 from ctrwatch.core.cel import CelError, Environment, Facts, Failed, Unknown
 from ctrwatch.core.helpers import glob, has_capability, image_matches, mounts_below, mounts_host
-from ctrwatch.core.judge import Judge
+from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.policy import Policy, parse
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent
@@ -43,7 +43,7 @@ def one_rule(condition: str, **more: str) -> list[Policy]:
 
 
 def verdicts(judge: Judge, event: ContainerEvent, now_ns: int = 0) -> list[str]:
-    return [each.verdict for each in judge.heard(event, now_ns)]
+    return [each.violation.verdict for each in judge.heard(event, now_ns)]
 
 
 # --- conditions -------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_a_violation_says_what_it_is_of() -> None:
         ),
         0,
     )
-    (violation,) = judge.heard(WEB, 0)
+    ((violation, _),) = judge.heard(WEB, 0)
 
     assert (violation.policy, violation.rule, violation.verdict) == ("p", "r", "violation")
     assert violation.message.startswith("docker.io/library/nginx:1.27 from docker.io, ")
@@ -321,7 +321,7 @@ def test_a_violation_says_what_it_is_of() -> None:
         *("critical", ("T1610",), "kill"),
     )
     assert (violation.event_id, violation.container_id) == (WEB.id, WEB.container_id)
-    assert judge.heard(WEB, 0)[0].id == violation.id, "stable"
+    assert judge.heard(WEB, 0)[0].violation.id == violation.id, "stable"
 
 
 def test_a_rule_is_not_asked_where_it_does_not_apply() -> None:
@@ -337,7 +337,7 @@ def test_an_error_is_a_verdict() -> None:
         Judge(one_rule("deny: labels['nobody'] == 'x'"), 0),
         Judge(one_rule("deny: 'true'", when="labels['nobody'] == 'x'"), 0),
     ):
-        (violation,) = judge.heard(WEB, 0)
+        ((violation, _),) = judge.heard(WEB, 0)
         assert violation.verdict == "error"
         assert "nobody" in violation.message
 
@@ -386,16 +386,16 @@ def update(**changes: object) -> ContainerEvent:
     ids=["passes", "breaks", "too-late", "gone"],
 )
 def test_a_rule_waits_for_what_it_lacks(
-    then: Callable[[Judge], list[object]], says: list[str]
+    then: Callable[[Judge], list[Breach]], says: list[str]
 ) -> None:
     judge = waiting()
 
     found = then(judge)
 
-    assert [getattr(each, "verdict", None) for each in found] == says
+    assert [each.violation.verdict for each in found] == says
     assert judge.due_ns is None
     assert judge.overdue(9 * S) == []
-    assert all(getattr(each, "event_id", WEB.id) == WEB.id for each in found)
+    assert all(each.violation.event_id == each.event.id == WEB.id for each in found)
 
 
 def test_a_start_does_not_end_the_waiting() -> None:
@@ -410,9 +410,9 @@ def test_only_so_many_wait() -> None:
     judge = Judge(one_rule("require: container_name == 'web'"), 2 * S)
     late = missing(WEB, container_name=Missing.DEADLINE)
     told = [
-        violation
+        breach.violation
         for number in range(10_050)
-        for violation in judge.heard(msgspec.structs.replace(late, id=f"{number:x}"), 0)
+        for breach in judge.heard(msgspec.structs.replace(late, id=f"{number:x}"), 0)
     ]
 
     assert [each.verdict for each in told] == ["undecided"] * 50

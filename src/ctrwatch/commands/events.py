@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
+from ctrwatch.commands.asked import FAILED
 from ctrwatch.commands.lines import chosen
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import Report
@@ -33,6 +34,7 @@ from ctrwatch.service import Service
 
 if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.verdicts import Verdicts
 
 __all__ = ("run",)
 
@@ -41,7 +43,11 @@ _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
 async def run(
-    settings: Settings, format_: str | None, path: Path | None, exposed: Exposed | None
+    settings: Settings,
+    format_: str | None,
+    path: Path | None,
+    exposed: Exposed | None,
+    verdicts: Verdicts | None,
 ) -> int:
     """Watch until a signal; return the exit code."""
     loop = asyncio.get_running_loop()
@@ -53,6 +59,7 @@ async def run(
     host = read_host()
     terminal = path is None and sys.stdout.isatty()
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
+    render = verdicts.showing(render) if verdicts else render
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
@@ -63,7 +70,10 @@ async def run(
         loop.add_signal_handler(signal.SIGHUP, output.reopen)
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
-    watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
+    judging = verdicts.judging(listener) if verdicts else None
+    watch = Watch(
+        settings, host, sensor, judging or listener, state.past if state is not None else None
+    )
     if state is not None:
         state.past = None  # an event of each that lived: the watch drops it once it is compared
     service = Service(os.environ)
@@ -82,10 +92,13 @@ async def run(
         for task in (running, waiting, *others):
             task.cancel()
         service.stopping()
+    if judging is not None:
+        judging.finish()
     output.close()
     if state is not None:
         state.close()
-    return _farewell(watch, output)
+    code = _farewell(watch, output, judging.told if judging is not None else 0)
+    return code or (FAILED if verdicts and verdicts.failed else 0)
 
 
 def _shed(but: frozenset[str]) -> None:
@@ -182,12 +195,13 @@ async def _say_when_listening(watch: Watch, service: Service) -> None:
     await service.beat()
 
 
-def _farewell(watch: Watch, output: LineOutput) -> int:
+def _farewell(watch: Watch, output: LineOutput, violations: int) -> int:
     counts = watch.counts
     _say(
         f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
         f" {counts.unverified} unverified, {counts.lost} lost"
         + (f", {counts.flooded} more in floods" if counts.flooded else "")
+        + (f", {violations} violations" if violations else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:

@@ -17,7 +17,7 @@ from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.policy import Outcome, Policy, Rule
 from ctrwatch.event import ContainerEvent, Violation
 
-__all__ = ("BIRTHS", "Judge", "Judgement", "judge")
+__all__ = ("BIRTHS", "Breach", "Judge", "Judgement", "judge")
 
 BIRTHS: Final = frozenset({"container_create", "existing_container"})
 _WAITING: Final = 10_000  # births with rules that wait: a thousand a second, ten seconds long
@@ -27,6 +27,13 @@ _REGISTRIES: Final = 10_000  # that were seen: beyond it a new one is not told f
 class Judgement(NamedTuple):
     outcome: Outcome
     why: str = ""  # of an error, or the fields that a rule lacks
+
+
+class Breach(NamedTuple):
+    """A violation, and the birth that it is of, as it is known by then."""
+
+    violation: Violation
+    event: ContainerEvent
 
 
 class _Waiting(NamedTuple):
@@ -74,7 +81,7 @@ class Judge:
         """When `overdue` has something to say; None: never, as it is."""
         return min((each.until_ns for each in self._waiting.values()), default=None)
 
-    def heard(self, event: ContainerEvent, now_ns: int) -> list[Violation]:
+    def heard(self, event: ContainerEvent, now_ns: int) -> list[Breach]:
         if event.event in BIRTHS:
             rules = [(policy, rule) for policy in self.policies for rule in policy.rules]
             until_ns = now_ns + self._patience_ns - int((event.evidence.after_ms or 0) * 1e6)
@@ -90,15 +97,13 @@ class Judge:
         self._waiting[birth] = waiting
         return []
 
-    def overdue(self, now_ns: int) -> list[Violation]:
+    def overdue(self, now_ns: int) -> list[Breach]:
         late = [birth for birth, each in self._waiting.items() if each.until_ns <= now_ns]
         return [
-            violation
-            for birth in late
-            for violation in self._judge(self._waiting.pop(birth), now_ns)
+            breach for birth in late for breach in self._judge(self._waiting.pop(birth), now_ns)
         ]
 
-    def _judge(self, waiting: _Waiting, now_ns: int) -> list[Violation]:
+    def _judge(self, waiting: _Waiting, now_ns: int) -> list[Breach]:
         event, new = waiting.event, waiting.new_registry or self._is_new(waiting.event)
         facts = Facts(event, new_registry=new)
         told, later = [], []
@@ -108,7 +113,7 @@ class Judge:
             if judgement.outcome == "undecided" and may_wait:
                 later.append((policy, rule))
             elif (violation := violation_of(event, policy, rule, judgement)) is not None:
-                told.append(violation)
+                told.append(Breach(violation, event))
         if later:
             self._waiting[birth_of(event.id)] = waiting._replace(
                 rules=tuple(later), new_registry=new
