@@ -165,7 +165,7 @@ def test_the_first_container_from_a_registry() -> None:
     watch = Judge([msgspec.structs.replace(policy, rules=tuple(rules))], 0)
     event = policy.tests[0].event
 
-    assert [each.rule for each in watch.heard(event, 0)] == ["new-registry"]
+    assert [each.violation.rule for each in watch.heard(event, 0)] == ["new-registry"]
     assert watch.heard(event, 0) == []
 
 
