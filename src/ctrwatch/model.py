@@ -180,6 +180,7 @@ class Missing(StrEnum):
     UNAVAILABLE = "unavailable"  # the source hung, refused, or answered what can't be read
     NOT_FOUND = "not_found"  # every source that might know was asked, and does not
     NO_EVIDENCE = "no_evidence"  # nothing but the cgroup's name speaks for a container
+    CUT = "cut"  # longer than a bound of ours: what is told is its beginning
 
 
 FINAL: Final = frozenset(
@@ -200,6 +201,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
     type: str
     read_only: bool
+    propagation: str = ""  # private, rshared, …, as the spec says it; "" is not said
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,14 +212,18 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     host_network: bool | None = None
     host_pid: bool | None = None
     host_ipc: bool | None = None
+    host_uts: bool | None = None
     capabilities: tuple[str, ...] = ()  # the bounding set, sorted
     mounts: tuple[Mount, ...] = ()
     devices: tuple[str, ...] = ()  # paths in the container
+    block_devices: bool | None = None  # one is among them, or a rule lets it use some
     seccomp: str = ""  # filtered, unconfined
     apparmor: str = ""  # profile; "" is none
     selinux: str = ""  # process label; "" is none
     read_only: bool | None = None  # the root file system
     no_new_privileges: bool | None = None
+    proc_mount: str = ""  # default, unmasked: whether the runtime hides parts of /proc
+    sysctls: dict[str, str] = {}  # of the kernel, set for its namespaces
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +232,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     cpu_cores: float | None = None
     pids: int | None = None
+    cpu_shares: int | None = None  # its weight beside others
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +247,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one source says of one container. `None`: it does not say.
 
-    `absent` names fields of which the source knows that there is nothing to know.
+    `absent` names fields of which the source knows that there is nothing (more) to know.
     `corrects` are fields of which it knows better than who spoke before it.
     """
 

@@ -200,6 +200,7 @@ def test_an_image_fits_a_pattern_part_by_part(image: str, pattern: str, fits: bo
         ("/var/runx", "/var/run/docker.sock", False, False),
         ("/etc/shadow", "/etc", False, True),
         ("/srv/../etc", "/etc", True, True),
+        ("//etc", "/etc", True, True),
     ],
 )
 def test_a_mount_shows_a_path(source: str, path: str, shows: bool, below: bool) -> None:

@@ -184,7 +184,7 @@ class Environment:
 
 
 def _function(name: str, arguments: tuple[str, ...], does: Callable[..., bool]) -> Any:
-    types = {"string": cel.Type.STRING}
+    types = {"string": cel.Type.STRING, "list": cel.Type.List(cel.Type.STRING)}
     taken = [types.get(each) or cel.Type(f"ctrwatch.{each}") for each in arguments]
     overload = cel.Overload(f"ctrwatch_{name}", cel.Type.BOOL, taken, False, does)  # noqa: FBT003
     return cel.FunctionDecl(name, [overload])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import posixpath
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ctrwatch.core import reference
+from ctrwatch.core.mounts import is_above, is_host_path, is_under
 
 __all__ = ("HELPERS", "Helper")
 
@@ -91,22 +91,16 @@ def has_capability(security: Any, name: str) -> bool:
 
 def mounts_host(security: Any, path: str) -> bool:
     """A bind mount that makes *path* visible: of itself, or of a directory above it."""
-    return any(_is_below(path, source) for source in _sources(security))
+    return any(is_under(path, (source,)) for source in _sources(security))
 
 
 def mounts_below(security: Any, path: str) -> bool:
     """A bind mount of *path* itself, of what is below it, or of a directory above it."""
-    return any(_is_below(path, each) or _is_below(each, path) for each in _sources(security))
+    return any(is_under(path, (each,)) or is_under(each, (path,)) for each in _sources(security))
 
 
 def _sources(security: Any) -> Iterator[str]:
     return (mount.source for mount in security.mounts if mount.type == "bind")
-
-
-@functools.lru_cache(4096)
-def _is_below(path: str, directory: str) -> bool:
-    path, directory = posixpath.normpath(path), posixpath.normpath(directory)
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 HELPERS: Final[dict[str, Helper]] = {
@@ -133,5 +127,17 @@ HELPERS: Final[dict[str, Helper]] = {
         ("Security", "string"),
         mounts_below,
         "as `mounts_host`, or a bind mount of something below the path",
+    ),
+    "is_host_path": Helper(
+        ("Mount",),
+        is_host_path,
+        "the mount shows something of the host: no volume, and nothing that an engine or the"
+        " kubelet mounts by itself",
+    ),
+    "is_under": Helper(
+        ("string", "list"), is_under, "the path is one of these directories, or below one"
+    ),
+    "is_above": Helper(
+        ("string", "list"), is_above, "the path is one of these directories, or above one"
     ),
 }
