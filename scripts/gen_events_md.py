@@ -148,7 +148,7 @@ REASONS: Final = {
     Missing.DEADLINE: "The answer had not come when the event had to leave. An update follows if it comes.",
     Missing.UNAVAILABLE: "The source hung, refused, or answered what can't be read. `ctrwatch doctor` names it.",
     Missing.NOT_FOUND: "Every source that might know was asked, and does not.",
-    Missing.CUT: "It is longer than ctrwatch takes of it: what is told is its beginning.",
+    Missing.CUT: "It is longer than ctrwatch takes of it: what is told is its beginning. The event is complete all the same.",
     Missing.NO_EVIDENCE: "Nothing but the cgroup's name speaks for a container: the event is `unverified`.",
 }
 

@@ -77,7 +77,10 @@ CONTROLS: Final[dict[str, tuple[Control, ...]]] = {
         ),
         Control("Privilege Escalation", "privilege-escalation"),
         Control(
-            "Running as Non-root", "non-root", "The user that it does run as, whoever decided that."
+            "Running as Non-root",
+            "non-root",
+            "The user that it does run as, whoever decided that; also where the standard lets go of it, in a"
+            " user namespace of the pod's own.",
         ),
         Control("Running as Non-root user", "non-root"),
         Control("Seccomp", "seccomp"),

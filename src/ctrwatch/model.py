@@ -165,7 +165,8 @@ class Missing(StrEnum):
     Why a field is empty. The list is closed, and docs/events.md explains each.
 
     The first group is final: nothing can be learnt, and the event is complete
-    without it. The second group may still be learnt, and makes the event partial.
+    without it. The second group may still be learnt, and makes the event partial; but
+    for CUT, of which the beginning is told.
     """
 
     NOT_IN_POD = "not_in_pod"
