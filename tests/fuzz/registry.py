@@ -43,6 +43,7 @@ BOUNDARIES: Final = {
     "storage.conf": Row("`storage.conf`: `evidence/storage.py`", storages.storage_conf),
     "image": Row("an image's name: `core/reference.py`", words.images_name),
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
+    "config": Row("the configuration file: `core/configuration.py`", words.config),
     "options": Row("times and sockets that are set: `config.py`", words.options),
     "chain": Row("any inputs, and the laws: `core/chain.py`", lives.chain),
     "text": Row("text for a terminal: `core/text.py`", lines.text),

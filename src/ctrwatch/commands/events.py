@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
-from ctrwatch.commands.lines import chosen
-from ctrwatch.config import Settings
+from ctrwatch.commands.configured import Configured, settings as settings_of
+from ctrwatch.commands.lines import Rendering
+from ctrwatch.commands.reload import Reload, lines_part, watch_part
 from ctrwatch.core.chain import Report
 from ctrwatch.core.report import Gap, watch_gap
 from ctrwatch.core.story import Tell
@@ -40,32 +41,34 @@ _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may beg
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(
-    settings: Settings, format_: str | None, path: Path | None, exposed: Exposed | None
-) -> int:
+async def run(configured: Configured, exposed: Exposed | None) -> int:
     """Watch until a signal; return the exit code."""
+    settings, lines = settings_of(configured.value), configured.value.output
+    path = Path(lines.path) if lines.path is not None else None
+    terminal = path is None and sys.stdout.isatty()
+    render = Rendering(lines.format, terminal=terminal, wall_offset_ns=wall_offset_ns)
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    ended, reloading = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    if path is not None or configured.is_there:  # else the terminal has gone, and ends us
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
 
     _hurry()
     host = read_host()
-    terminal = path is None and sys.stdout.isatty()
-    render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
     gaps = _Gaps(host.name, render)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
     gaps.output = output
-    if path is not None:  # else it is the terminal that has gone, and ends us
-        loop.add_signal_handler(signal.SIGHUP, output.reopen)
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
     watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
     if state is not None:
         state.past = None  # an event of each that lived: the watch drops it once it is compared
+    parts = (lines_part(render, output), watch_part(watch))
+    reload = Reload(configured, parts, output.reopen, _say)
     service = Service(os.environ)
     _say(f"{_welcome(host, sensor.name)}")
 
@@ -74,6 +77,7 @@ async def run(
         running = tasks.create_task(watch.run(), name="watch")
         waiting = tasks.create_task(ended.wait(), name="signals")
         others = [progress, tasks.create_task(_sign(state), name="state")]
+        others.append(tasks.create_task(reload.serve(reloading), name="reload"))
         if exposed is not None:
             _say(f"metrics at {exposed.where}")
             shown = exposed.serve(watch, output, sensor.name)
@@ -86,6 +90,12 @@ async def run(
     if state is not None:
         state.close()
     return _farewell(watch, output)
+
+
+def _hang_up(render: Rendering, ended: asyncio.Event, reloading: asyncio.Event) -> None:
+    """SIGHUP means both: the terminal has gone, or somebody asks to reload."""
+    gone = render.terminal and not sys.stdout.isatty()
+    (ended if gone else reloading).set()
 
 
 def _shed(but: frozenset[str]) -> None:

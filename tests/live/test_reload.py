@@ -1,0 +1,243 @@
+"""SIGHUP in the middle of births: what the file says holds then, whole or not at all, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.runtimes import Docker
+from tests.live.waiting import until
+from tests.live.watching import CTRWATCH, DEADLINE_S, Watching, ctrwatch, environment, unified
+
+RELOADS = 7
+BETWEEN = 101  # births
+
+
+class Storm:
+    """Containers by name only, one after the other, that end at once; until `end`."""
+
+    def __init__(self) -> None:
+        self.born: list[str] = []
+        self._home = unified() / "ctrwatch-reload"
+        self._home.mkdir()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self._thread.start()
+
+    def go_on(self) -> None:
+        enough = len(self.born) + BETWEEN
+        until("births", lambda: len(self.born) >= enough)
+
+    def end(self) -> list[str]:
+        if self._thread.is_alive():
+            self._ended.set()
+            self._thread.join()
+            self._home.rmdir()
+        return self.born
+
+    def _work(self) -> None:
+        while not self._ended.is_set():
+            container = f"{len(self.born):012x}" + "5e" * 26
+            place = self._home / f"docker-{container}.scope"
+            place.mkdir()
+            place.rmdir()
+            self.born.append(container)
+
+
+@pytest.fixture
+def storm() -> Iterator[Storm]:
+    storm = Storm()
+    yield storm
+    storm.end()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "ctrwatch.toml"
+
+
+def reload(watching: Watching, says: str) -> None:
+    """SIGHUP; what it has to say about it is that one line."""
+    known = len(watching.errors)
+    watching.process.send_signal(signal.SIGHUP)
+    watching.until(lambda: len(watching.errors) > known, says)
+    assert watching.errors[known:] == [f"ctrwatch: {says}\n"]
+
+
+def heard(path: Path, name: str) -> list[str]:
+    """The first twelve digits of the ids, of lines in either format; a torn one fails."""
+    found = []
+    for line in path.read_text().splitlines():
+        if line.startswith("{"):
+            event = json.loads(line)
+            word, container = event["event"].removeprefix("container_"), event["container_id"]
+        else:
+            text = re.match(r"[\d:.]{12}  (\w+) .*  ([0-9a-f]{12})\b", line)
+            assert text is not None, line
+            word, container = text.groups()
+        if word == name:
+            found.append(container[:12])
+    return found
+
+
+def test_format_and_output_change_in_a_storm(storm: Storm, tmp_path: Path, config: Path) -> None:
+    """Together the files have every birth once, in order; each of them in its own format."""
+    paths = [tmp_path / f"events.{number}" for number in range(RELOADS + 1)]
+
+    def write(number: int) -> None:
+        config.write_text(
+            f'wait = {number % 3}\nexisting = false\n[output]\npath = "{paths[number]}"\n'
+            f'format = "{"text" if number % 2 else "json"}"\n'
+        )
+
+    write(0)
+    with Watching("--config", str(config), lines=()) as watching:
+        begun = len(storm.born)
+        for number in range(1, RELOADS + 1):
+            storm.go_on()
+            write(number)
+            reload(watching, f"reloaded {config}: wait, output.format, output.path")
+        storm.go_on()
+        born = [container[:12] for container in storm.end()]
+        until("the last removal", lambda: heard(paths[-1], "remove")[-1:] == born[-1:])
+        assert watching.stop() == 0
+
+    for name in ("create", "remove"):
+        found = [container for path in paths for container in heard(path, name)]
+        assert found == born[-len(found) :]
+        assert len(found) >= len(born) - begun
+    for number, path in enumerate(paths):
+        assert heard(path, "create")
+        assert {line[0] == "{" for line in path.read_text().splitlines()} == {number % 2 == 0}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param("wait = ", ":1: Invalid value", id="no-toml"),
+        pytest.param(
+            'wait = 1\noutput.format = "xml"',
+            ': output.format: not "text", "json" or "tracee": "xml"',
+            id="wrong",
+        ),
+        pytest.param("wait = 1\nraw = true", ": raw: changed, and that takes a restart", id="raw"),
+        pytest.param('wait = 1\noutput.path = "/dev/null"', None, id="output"),
+    ],
+)
+def test_a_file_that_is_wrong_changes_nothing(
+    storm: Storm, tmp_path: Path, config: Path, content: str, says: str | None
+) -> None:
+    """But a file that was rotated is opened again."""
+    path, before = tmp_path / "events.jsonl", tmp_path / "events.jsonl.1"
+    good = f'wait = 0\nexisting = false\noutput.path = "{path}"\n'
+    config.write_text(good)
+    with Watching("--config", str(config), lines=()) as watching:
+        until("a line", lambda: path.stat().st_size > 0)
+        path.rename(before)
+        config.write_text(content)
+        what = f"{config}{says}" if says is not None else "/dev/null: not a file"
+        reload(watching, f"{what}; everything stays as it was")
+        storm.go_on()
+        config.write_text(good)
+        reload(watching, f"reloaded {config}: nothing has changed")
+        storm.go_on()
+        born = [container[:12] for container in storm.end()]
+        until("the last removal", lambda: heard(path, "remove")[-1:] == born[-1:])
+        assert watching.stop() == 0
+
+    both = heard(before, "create") + heard(path, "create")
+    assert heard(before, "create")
+    assert both == born[-len(both) :]
+
+
+def test_a_new_socket_is_asked_about_who_lives_and_who_is_born(
+    docker: Docker, config: Path
+) -> None:
+    """Docker's files are not where they usually are, so its socket alone can tell the name."""
+    config.write_text("wait = 0.2\n")
+    ids = [docker.run("sleep", "600", options=["--name", "reload-lives"])]
+    try:
+        with Watching("--config", str(config)) as watching:
+            listed = watching.event("existing_container", ids[0])
+            config.write_text(f'wait = 5\nsockets.docker = ["{docker.socket}"]\n')
+            reload(watching, f"reloaded {config}: wait, sockets.docker")
+            updated = watching.event("container_update", ids[0])
+            ids.append(docker.run("sleep", "600", options=["--name", "reload-born"]))
+            created = watching.event("container_create", ids[1])
+            watching.stop()
+    finally:
+        docker.remove(*ids)
+
+    assert listed["container_name"] == ""
+    assert updated["container_name"] == "reload-lives"
+    assert created["container_name"] == "reload-born"
+    assert created["evidence"]["status"] == "complete"
+    assert watching.names(ids[0]) == ["existing_container"]
+
+
+def test_a_birth_that_waits_is_told_when_the_wait_is_shortened(
+    tmp_path: Path, config: Path
+) -> None:
+    """The recording has the moment in it, and gives the same events again."""
+    recording, container = tmp_path / "stream.jsonl", "7e" * 32
+    place = unified() / f"docker-{container}.scope"
+    config.write_text(f'wait = 60\nexisting = false\nrecord = "{recording}"\n')
+    with Watching("--config", str(config)) as watching:
+        place.mkdir()
+        try:
+            reload(watching, f"reloaded {config}: nothing has changed")
+            config.write_text(f'existing = false\nrecord = "{recording}"\nwait = 0\n')
+            reload(watching, f"reloaded {config}: wait")
+            created = watching.event("container_create", container)
+        finally:
+            place.rmdir()
+        watching.event("container_remove", container)
+        watching.stop()
+
+    assert created["evidence"]["status"] == "unverified"
+    again = ctrwatch("replay", "--format", "json", str(recording)).splitlines()
+    assert [json.loads(line) for line in again] == [line.event for line in watching.lines]
+
+
+def test_a_terminal_that_has_gone_ends_it(config: Path) -> None:
+    """SIGHUP means that too, where the lines go to a terminal."""
+    config.write_text("existing = false\n")
+    ours, theirs = pty.openpty()
+    command = (*CTRWATCH, "events", "--config", str(config))
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        os.close(theirs)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"listening" in line:
+                process.send_signal(signal.SIGHUP)
+            if b"reloaded" in line:
+                break
+        os.close(ours)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_every_command_that_asks_daemons_reads_the_file(docker: Docker, config: Path) -> None:
+    config.write_text(f'sockets.docker = ["{docker.socket}"]\n')
+    known = docker.run("sleep", "600", options=["--name", "reload-listed"])
+    try:
+        assert "reload-listed" in ctrwatch("ps", "--config", str(config))
+        checked = subprocess.run(
+            (*CTRWATCH, "doctor", "--config", str(config)),
+            capture_output=True, text=True, check=False, env=environment(), timeout=60,
+        )  # fmt: skip
+    finally:
+        docker.remove(known)
+
+    assert str(docker.socket) in checked.stdout
