@@ -14,11 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.runtimes import Docker
+from tests.contract.daemons import docker
+from tests.contract.data import DATA, ids
+from tests.live.bed import Bed
+from tests.live.test_daemons import playing
 from tests.live.waiting import until
 from tests.live.watching import CTRWATCH, DEADLINE_S, Watching, ctrwatch, environment, unified
 
 RELOADS = 7
+KNOWN = ids("docker")["by-registry"]
+LISTED = (DATA / "docker/engine/containers.json").read_bytes()
+IMAGE = (DATA / "docker/engine/image.json").read_bytes()
 BETWEEN = 101  # births
 
 
@@ -74,17 +80,18 @@ def reload(watching: Watching, says: str) -> None:
 
 
 def heard(path: Path, name: str) -> list[str]:
-    """The first twelve digits of the ids, of lines in either format; a torn one fails."""
+    """The first twelve digits of the storm's, of lines in either format; a torn line fails."""
     found = []
     for line in path.read_text().splitlines():
         if line.startswith("{"):
             event = json.loads(line)
             word, container = event["event"].removeprefix("container_"), event["container_id"]
         else:
-            text = re.match(r"[\d:.]{12}  (\w+) .*  ([0-9a-f]{12})\b", line)
-            assert text is not None, line
-            word, container = text.groups()
-        if word == name:
+            words = line.split()
+            assert re.fullmatch(r"[\d:.]{12}", words[0]), line
+            word = words[1]
+            container = next((each for each in words if re.fullmatch(r"0000[0-9a-f]{8}", each)), "")
+        if word == name and container.startswith("0000"):
             found.append(container[:12])
     return found
 
@@ -129,8 +136,10 @@ def test_format_and_output_change_in_a_storm(storm: Storm, tmp_path: Path, confi
             ': output.format: not "text", "json" or "tracee": "xml"',
             id="wrong",
         ),
-        pytest.param("wait = 1\nraw = true", ": raw: changed, and that takes a restart", id="raw"),
-        pytest.param('wait = 1\noutput.path = "/dev/null"', None, id="output"),
+        pytest.param(
+            "existing = false\nraw = true", ": raw: changed, and that takes a restart", id="raw"
+        ),
+        pytest.param('existing = false\noutput.path = "/dev/null"', None, id="output"),
     ],
 )
 def test_a_file_that_is_wrong_changes_nothing(
@@ -160,28 +169,35 @@ def test_a_file_that_is_wrong_changes_nothing(
 
 
 def test_a_new_socket_is_asked_about_who_lives_and_who_is_born(
-    docker: Docker, config: Path
+    tmp_path: Path, config: Path
 ) -> None:
-    """Docker's files are not where they usually are, so its socket alone can tell the name."""
+    """What an Engine has answered once, of containers by name only: nobody else knows of them."""
+    path = tmp_path / "engine.sock"
+    place = unified() / f"docker-{KNOWN}.scope"
     config.write_text("wait = 0.2\n")
-    ids = [docker.run("sleep", "600", options=["--name", "reload-lives"])]
-    try:
-        with Watching("--config", str(config)) as watching:
-            listed = watching.event("existing_container", ids[0])
-            config.write_text(f'wait = 5\nsockets.docker = ["{docker.socket}"]\n')
+    with (
+        playing(docker({"/containers/json": LISTED, "/images/": IMAGE}), path),
+        Watching("--config", str(config)) as watching,
+    ):
+        try:
+            place.mkdir()
+            before = watching.event("container_create", KNOWN)
+            config.write_text(f'wait = 5\nsockets.docker = ["{path}"]\n')
             reload(watching, f"reloaded {config}: wait, sockets.docker")
-            updated = watching.event("container_update", ids[0])
-            ids.append(docker.run("sleep", "600", options=["--name", "reload-born"]))
-            created = watching.event("container_create", ids[1])
-            watching.stop()
-    finally:
-        docker.remove(*ids)
+            updated = watching.event("container_update", KNOWN)
+            place.rmdir()
+            place.mkdir()
+            after = watching.event("container_create", KNOWN, nth=2)
+            config.write_text("wait = 0.2\n")
+            reload(watching, f"reloaded {config}: wait, sockets.docker")
+            place.rmdir()
+            place.mkdir()
+            again = watching.event("container_create", KNOWN, nth=3)
+        finally:
+            place.rmdir()
 
-    assert listed["container_name"] == ""
-    assert updated["container_name"] == "reload-lives"
-    assert created["container_name"] == "reload-born"
-    assert created["evidence"]["status"] == "complete"
-    assert watching.names(ids[0]) == ["existing_container"]
+    assert before["container_name"] == again["container_name"] == ""
+    assert updated["container_name"] == after["container_name"] == "by-registry"
 
 
 def test_a_birth_that_waits_is_told_when_the_wait_is_shortened(
@@ -208,6 +224,18 @@ def test_a_birth_that_waits_is_told_when_the_wait_is_shortened(
     assert [json.loads(line) for line in again] == [line.event for line in watching.lines]
 
 
+def test_a_service_without_a_file_stays() -> None:
+    """`systemctl reload` sends SIGHUP to it, too."""
+    container = "7e" * 32
+    place = unified() / f"docker-{container}.scope"
+    with Watching("--no-existing", "--wait", "0") as watching:
+        watching.process.send_signal(signal.SIGHUP)
+        place.mkdir()
+        place.rmdir()
+        watching.event("container_remove", container)
+        assert watching.stop() == 0
+
+
 def test_a_terminal_that_has_gone_ends_it(config: Path) -> None:
     """SIGHUP means that too, where the lines go to a terminal."""
     config.write_text("existing = false\n")
@@ -228,9 +256,9 @@ def test_a_terminal_that_has_gone_ends_it(config: Path) -> None:
         assert process.wait(DEADLINE_S) == 0
 
 
-def test_every_command_that_asks_daemons_reads_the_file(docker: Docker, config: Path) -> None:
-    config.write_text(f'sockets.docker = ["{docker.socket}"]\n')
-    known = docker.run("sleep", "600", options=["--name", "reload-listed"])
+def test_every_command_that_asks_daemons_reads_the_file(bed: Bed, config: Path) -> None:
+    config.write_text(f'sockets.docker = ["{bed.docker.socket}"]\n')
+    known = bed.docker.run("sleep", "600", options=["--name", "reload-listed"])
     try:
         assert "reload-listed" in ctrwatch("ps", "--config", str(config))
         checked = subprocess.run(
@@ -238,6 +266,6 @@ def test_every_command_that_asks_daemons_reads_the_file(docker: Docker, config: 
             capture_output=True, text=True, check=False, env=environment(), timeout=60,
         )  # fmt: skip
     finally:
-        docker.remove(known)
+        bed.docker.remove(known)
 
-    assert str(docker.socket) in checked.stdout
+    assert str(bed.docker.socket) in checked.stdout

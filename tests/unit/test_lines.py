@@ -396,15 +396,18 @@ def test_a_file_that_is_renamed_while_the_turn_to_it_waits_is_made_anew(
     output = LineOutput(pipe.writer)
     output.write(b"x" * (pipe.size + 1))  # its last byte waits in write(2)
     pipe.until_full()
+    output.write(b"pipe\n")
     output.turn(lines.opened(path), path)
     path.rename(before)
     output.reopen()
-    output.write(b"after\n")
-    os.read(pipe.reader, pipe.size + 1)
+    output.write(b"file\n")
+    assert os.read(pipe.reader, pipe.size + 1)
     output.close()
+    os.close(pipe.writer)
 
+    assert pipe.read_all().endswith(b"xpipe\n")
     assert before.read_bytes() == b""
-    assert path.read_bytes() == b"after\n"
+    assert path.read_bytes() == b"file\n"
 
 
 def test_a_full_disk_is_left_for_another(small_disk: Path, tmp_path: Path) -> None:

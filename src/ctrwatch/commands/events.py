@@ -51,7 +51,8 @@ async def run(configured: Configured, exposed: Exposed | None) -> int:
     ended, reloading = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    if path is not None or configured.is_there:  # else the terminal has gone, and ends us
+    # Somebody's own at a terminal, who asked for nothing that can be reloaded, ends with it.
+    if path is not None or configured.is_there or not any(map(os.isatty, (0, 1, 2))):
         loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
 
     _hurry()
