@@ -21,6 +21,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
 
+import msgspec
+
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import (
     Back,
@@ -33,6 +35,7 @@ from ctrwatch.core.chain import (
     Looked,
     Lost,
     Overdue,
+    Patience,
     Reply,
     Report,
 )
@@ -154,6 +157,16 @@ class Watch:
     async def audit(self) -> tuple[str, ...]:
         """Compare the host with what was told, now; see `Rounds.audit`."""
         return await self._rounds.audit()
+
+    def reload(self, settings: Settings) -> None:
+        """Take the wait and the sockets of *settings*; the rest of them takes a new watch."""
+        if settings.wait_s != self._settings.wait_s:
+            self.feed(Patience(boot_ns=boot_clock_ns(), wait_ns=int(settings.wait_s * 1e9)))
+        self._settings = msgspec.structs.replace(
+            self._settings, wait_s=settings.wait_s, sockets=settings.sockets
+        )
+        if self._at_work is not None:
+            self._at_work[1].ask_at(settings.sockets)
 
     @property
     def counts(self) -> Counts:

@@ -22,11 +22,12 @@ import click
 from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
-from ctrwatch.errors import CtrwatchError
+from ctrwatch.errors import CtrwatchError, InputError
 
 if TYPE_CHECKING:
+    from ctrwatch.commands.configured import Configured
     from ctrwatch.commands.exposed import Exposed
-    from ctrwatch.config import SensorName
+    from ctrwatch.core.configuration import FormatName, SensorName, Sockets
 
 __all__ = ("main",)
 
@@ -80,15 +81,23 @@ def main(*, verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
+def _config(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What is set there holds unless it is given here.  [default: /etc/ctrwatch.toml, if it is there]",
+    )(command)
+
+
 def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
+        _config,
         click.option(
             "--wait",
             type=float,
-            default=2.0,
-            show_default=True,
             metavar="SECONDS",
-            help="How long an event may wait to become complete; 0 tells at once.",
+            help="How long an event may wait to become complete; 0 tells at once.  [default: 2]",
         ),
         click.option(
             "--socket",
@@ -105,7 +114,8 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command(
     short_help="Follow the containers of this host.",
-    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'",
+    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'\n\n"
+    "With a file: echo 'wait = 0.5' > my.toml; sudo ctrwatch events --config my.toml; kill -HUP reloads it.",
 )
 @click.option(
     "--format",
@@ -124,10 +134,14 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Keep the raw stream here, for `ctrwatch replay`.",
 )
 @click.option(
-    "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
+    "--raw/--no-raw",
+    default=None,
+    help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir.",
 )
 @click.option(
-    "--no-existing", is_flag=True, help="Don't list the containers that are there already."
+    "--existing/--no-existing",
+    default=None,
+    help="Whether to list the containers that are there already.  [default: existing]",
 )
 @click.option(
     "--state",
@@ -138,17 +152,13 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--audit",
     type=float,
-    default=600.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How often the host is compared with what was announced; 0 is never.",
+    help="How often the host is compared with what was announced; 0 is never.  [default: 600]",
 )
 @click.option(
     "--sensor",
     type=click.Choice(_SENSORS),
-    default="auto",
-    show_default=True,
-    help="How to hear of cgroups.",
+    help="How to hear of cgroups.  [default: auto]",
 )
 @click.option(
     "--metrics",
@@ -159,16 +169,17 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 @_watch_options
 def events(
     *,
-    format_: str | None,
+    format_: FormatName | None,
     output: Path | None,
     record: Path | None,
-    raw: bool,
-    no_existing: bool,
+    raw: bool | None,
+    existing: bool | None,
     state: Path | None,
-    audit: float,
-    sensor: SensorName,
+    audit: float | None,
+    sensor: SensorName | None,
     metrics: str | None,
-    wait: float,
+    config: Path | None,
+    wait: float | None,
     sockets: Sequence[str],
     **asked: Any,
 ) -> None:
@@ -179,27 +190,35 @@ def events(
 
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
+
+    SIGHUP reads the file of --config again, and opens that of --output again.
     """
-    if metrics is None:  # prometheus-client loads it anyway
+    from ctrwatch.commands.configured import Configured, settings
+    from ctrwatch.core.configuration import Configuration, Output
+
+    command = Configuration(
+        wait=wait,
+        existing=existing,
+        raw=raw,
+        record=_text(record),
+        sensor=sensor,
+        state=_text(state),
+        audit=audit,
+        metrics=metrics,
+        sockets=_sockets(sockets),
+        output=Output(format=format_, path=_text(output)),
+    )
+    configured = Configured(config, command)
+    settings(configured.value)  # a wrong one is refused before anything begins
+    if configured.value.metrics is None:  # prometheus-client loads it anyway
         leave_out_openssl()
     import asyncio
 
     from ctrwatch.commands.events import run
-    from ctrwatch.config import Settings
 
-    settings = Settings(
-        wait_s=wait,
-        existing=not no_existing,
-        raw=raw,
-        record=record,
-        state=state,
-        audit_s=audit,
-        sensor=sensor,
-        sockets=_by_kind(sockets),
-    )
-    judged = verdicts(Asked(**asked), wait)
-    with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed, judged)))
+    with _exposed(configured) as exposed:
+        judged = verdicts(Asked(**asked), configured.value.wait or 0)
+        sys.exit(asyncio.run(run(configured, exposed, judged)))
 
 
 @main.command(
@@ -220,7 +239,8 @@ def ps(
     as_json: bool,
     no_trunc: bool,
     verify: bool,
-    wait: float,
+    config: Path | None,
+    wait: float | None,
     sockets: Sequence[str],
     **asked: Any,
 ) -> None:
@@ -232,12 +252,14 @@ def ps(
     leave_out_openssl()
     import asyncio
 
+    from ctrwatch.commands.configured import by_kind
     from ctrwatch.commands.ps import run
     from ctrwatch.config import Settings
 
     if os.geteuid() != 0:
         click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
-    settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
+    given = by_kind(_configured(config, sockets))
+    settings = Settings(sockets=given) if wait is None else Settings(wait_s=wait, sockets=given)
     judged = verdicts(Asked(**asked))
     running = run(settings, judged, as_json=as_json, whole=no_trunc, verify=verify)
     sys.exit(asyncio.run(running))
@@ -275,6 +297,7 @@ def explain(paths: Sequence[str]) -> None:
     epilog="Example: sudo ctrwatch doctor --json | jq '.[] | select(.state != \"ok\")'",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@_config
 @click.option(
     "--socket",
     "sockets",
@@ -282,14 +305,15 @@ def explain(paths: Sequence[str]) -> None:
     metavar="KIND=PATH",
     help="Also look at this daemon's socket.",
 )
-def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
+def doctor(*, as_json: bool, config: Path | None, sockets: Sequence[str]) -> None:
     """What this host supports: kernel, privileges, cgroups, runtimes; what is wrong, what to do.
 
     Exit code 1 when something that ctrwatch needs is missing.
     """
+    from ctrwatch.commands.configured import by_kind
     from ctrwatch.commands.doctor import run
 
-    sys.exit(run(_by_kind(sockets), as_json=as_json))
+    sys.exit(run(by_kind(_configured(config, sockets)), as_json=as_json))
 
 
 @main.command(
@@ -379,12 +403,33 @@ def schema() -> None:
     click.echo(json.dumps(of_event(), indent=2))
 
 
-def _exposed(metrics: str | None) -> contextlib.AbstractContextManager[Exposed | None]:
-    if metrics is None:
+def _exposed(configured: Configured) -> contextlib.AbstractContextManager[Exposed | None]:
+    if configured.value.metrics is None:
         return contextlib.nullcontext()
     from ctrwatch.commands.exposed import Exposed
 
-    return Exposed(metrics)
+    try:
+        return Exposed(configured.value.metrics)
+    except InputError as error:
+        raise configured.blamed("metrics", error) from None
+
+
+def _configured(config: Path | None, sockets: Sequence[str]) -> Sockets:
+    """The sockets that are given, or stand in the file."""
+    from ctrwatch.commands.configured import Configured
+    from ctrwatch.core.configuration import Configuration
+
+    return Configured(config, Configuration(sockets=_sockets(sockets))).value.sockets
+
+
+def _sockets(given: Sequence[str]) -> Sockets:
+    from ctrwatch.core.configuration import Sockets
+
+    return Sockets(**{kind: tuple(paths) for kind, paths in _by_kind(given).items()})
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
 
 
 def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:

@@ -33,7 +33,9 @@ def code(page: str) -> list[str]:
 
 
 def options(command: click.Command) -> set[str]:
-    return {"--help"} | {name for option in command.params for name in option.opts}
+    return {"--help"} | {
+        name for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
 
 
 def named(words: str) -> click.Command | None:

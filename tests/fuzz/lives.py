@@ -24,6 +24,7 @@ from ctrwatch.core.chain import (
     Looked,
     Lost,
     Overdue,
+    Patience,
     Reply,
     Report,
 )
@@ -250,8 +251,10 @@ class _Lives:
         self._asks.pop((serial, source), None)
         return Reply(boot_ns=self._now_ns, serial=serial, source=source, answer=answer)
 
-    def _rest(self, first: int, second: int, third: int) -> Input:
-        match third % 6:
+    def _rest(  # noqa: PLR0911 - one for each input
+        self, first: int, second: int, third: int
+    ) -> Input:
+        match third % 7:
             case 0 | 1 if self._alarms:
                 alarm = self._alarms.pop(first % len(self._alarms))
                 self._now_ns = max(self._now_ns, alarm.boot_ns - second % 2)
@@ -268,6 +271,8 @@ class _Lives:
                 return Lost(boot_ns=self._now_ns, total=self._lost)
             case 5:
                 return Clock(wall_offset_ns=1_700_000_000 * 10**9 + first)
+            case 6:
+                return Patience(boot_ns=self._now_ns, wait_ns=first % 3_000 * _MS)
             case _:
                 return Overdue(boot_ns=self._now_ns, serial=first % 50)
 

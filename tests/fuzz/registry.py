@@ -47,6 +47,7 @@ BOUNDARIES: Final = {
     "image": Row("an image's name: `core/reference.py`", words.images_name),
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
     "state": Row("the state file: `outputs/state.py`", states.announced),
+    "config": Row("the configuration file: `core/configuration.py`", words.config),
     "options": Row("times and sockets that are set: `config.py`", words.options),
     "chain": Row("any inputs, and the laws: `core/chain.py`", lives.chain),
     "text": Row("text for a terminal: `core/text.py`", lines.text),

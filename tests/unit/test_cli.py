@@ -116,6 +116,46 @@ def test_a_socket_that_is_given_wrongly(command: str, given: str) -> None:
     )
 
 
+# --- the configuration ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["doctor", "events", "ps"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param('sockets.docker = ["x"]', ': sockets.docker: not an absolute path: "x"', id="value"),
+        pytest.param("wiat = 1", ": wiat: no such key; did you mean wait?", id="key"),
+        pytest.param("wait = 1\n\nwait", ":3: Expected '=' after a key", id="toml"),
+        pytest.param(None, ": No such file or directory", id="file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_one_line(
+    command: str, content: str | None, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.toml"
+    if content is not None:
+        path.write_text(content)
+
+    result = ctrwatch(command, "--config", str(path))
+
+    assert result.exit_code == 2
+    assert f"ctrwatch: {path}{says}" in result.output
+    assert "Traceback" not in result.output
+    assert result.output.count("c.toml") == 1
+
+
+def test_an_address_in_the_file_is_named_as_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('metrics = "nowhere"')
+
+    theirs = ctrwatch("events", "--config", str(path))
+    given = ctrwatch("events", "--config", str(path), "--metrics", "here")
+
+    assert (theirs.exit_code, given.exit_code) == (2, 2)
+    assert theirs.output.startswith(f"ctrwatch: {path}: metrics: nowhere: ")
+    assert given.output.startswith("ctrwatch: --metrics here: ")
+
+
 # --- explain --------------------------------------------------------------------------
 
 

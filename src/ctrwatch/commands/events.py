@@ -20,8 +20,9 @@ import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
 from ctrwatch.commands.asked import FAILED
-from ctrwatch.commands.lines import chosen
-from ctrwatch.config import Settings
+from ctrwatch.commands.configured import Configured, settings as settings_of
+from ctrwatch.commands.lines import Rendering
+from ctrwatch.commands.reload import Reload, lines_part, watch_part
 from ctrwatch.core.chain import Report
 from ctrwatch.core.report import Gap, watch_gap
 from ctrwatch.core.story import Tell
@@ -42,32 +43,29 @@ _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may beg
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(
-    settings: Settings,
-    format_: str | None,
-    path: Path | None,
-    exposed: Exposed | None,
-    verdicts: Verdicts | None,
-) -> int:
+async def run(configured: Configured, exposed: Exposed | None, verdicts: Verdicts | None) -> int:
     """Watch until a signal; return the exit code."""
+    settings, lines = settings_of(configured.value), configured.value.output
+    path = Path(lines.path) if lines.path is not None else None
+    terminal = path is None and sys.stdout.isatty()
+    render = Rendering(lines.format, terminal=terminal, wall_offset_ns=wall_offset_ns)
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    ended, reloading = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    # Somebody's own at a terminal, who asked for nothing that can be reloaded, ends with it.
+    if path is not None or configured.is_there or not any(map(os.isatty, (0, 1, 2))):
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
 
     _hurry()
     host = read_host()
-    terminal = path is None and sys.stdout.isatty()
-    render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
-    render = verdicts.showing(render) if verdicts else render
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
-    resumed = partial(_missing_line, host.name, render)
+    shown = verdicts.showing(render) if verdicts else render
+    resumed = partial(_missing_line, host.name, shown)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), resumed)
-    if path is not None:  # else it is the terminal that has gone, and ends us
-        loop.add_signal_handler(signal.SIGHUP, output.reopen)
-    listener = _writer(render, output, state)
+    listener = _writer(shown, output, state)
     listener = exposed.counting(listener) if exposed else listener
     judging = verdicts.judging(listener) if verdicts else None
     watch = Watch(
@@ -75,6 +73,8 @@ async def run(
     )
     if state is not None:
         state.past = None  # an event of each that lived: the watch drops it once it is compared
+    parts = (lines_part(render, output), watch_part(watch))
+    reload = Reload(configured, parts, output.reopen, _say)
     service = Service(os.environ)
     _say(f"{_welcome(host, sensor.name)}")
 
@@ -83,10 +83,11 @@ async def run(
         running = tasks.create_task(watch.run(), name="watch")
         waiting = tasks.create_task(ended.wait(), name="signals")
         others = [progress, tasks.create_task(_sign(state), name="state")]
+        others.append(tasks.create_task(reload.serve(reloading), name="reload"))
         if exposed is not None:
             _say(f"metrics at {exposed.where}")
-            shown = exposed.serve(watch, output, sensor.name)
-            others.append(tasks.create_task(shown, name="metrics"))
+            served = exposed.serve(watch, output, sensor.name)
+            others.append(tasks.create_task(served, name="metrics"))
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
         for task in (running, waiting, *others):
             task.cancel()
@@ -98,6 +99,12 @@ async def run(
         state.close()
     code = _farewell(watch, output, judging.told if judging is not None else 0)
     return code or (FAILED if verdicts and verdicts.failed else 0)
+
+
+def _hang_up(render: Rendering, ended: asyncio.Event, reloading: asyncio.Event) -> None:
+    """SIGHUP means both: the terminal has gone, or somebody asks to reload."""
+    gone = render.terminal and not sys.stdout.isatty()
+    (ended if gone else reloading).set()
 
 
 def _shed(but: frozenset[str]) -> None:

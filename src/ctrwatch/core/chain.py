@@ -34,6 +34,7 @@ __all__ = (
     "Looked",
     "Lost",
     "Overdue",
+    "Patience",
     "Reply",
     "Report",
     "Vanished",
@@ -99,6 +100,13 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True, tag="clock"):
     wall_offset_ns: int
 
 
+class Patience(msgspec.Struct, frozen=True, kw_only=True, tag="patience"):
+    """From now on an incomplete birth waits that long, one that waits already included."""
+
+    boot_ns: int
+    wait_ns: int
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
     """ctrwatch ends: what is not told yet is told now, as it is."""
 
@@ -128,6 +136,7 @@ Input = (
     | Back
     | Lost
     | Clock
+    | Patience
     | Ended
     | Vanished
     | Gap
@@ -232,6 +241,8 @@ class Chain:
                 stories.lost = max(stories.lost, item.total)
             case Clock():
                 stories.wall_offset_ns = item.wall_offset_ns
+            case Patience():
+                return stories.have_patience(item.wait_ns, item.boot_ns)
             case Ended():
                 return stories.ended(item.event, item.boot_ns)
             case Vanished():

@@ -153,6 +153,12 @@ class Stories:
             self._rest(serial)
         return effects
 
+    def have_patience(self, wait_ns: int, now_ns: int) -> list[Effect]:
+        """Wait that long; the alarms of those that wait were set for another time."""
+        self._wait_ns = wait_ns
+        untold = [story for story in self._shelf.in_hand.values() if story.told is None]
+        return [self._alarm(story, now_ns) for story in untold]
+
     def finish(self, now_ns: int) -> list[Effect]:
         """Tell what is not told yet, as it is."""
         untold = [story for story in self._shelf.in_hand.values() if story.told is None]
