@@ -34,6 +34,7 @@ from ctrwatch.service import Service
 
 if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.kept import Kept
     from ctrwatch.commands.verdicts import Verdicts
 
 __all__ = ("run",)
@@ -42,12 +43,13 @@ _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may beg
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(
+async def run(  # noqa: PLR0917 - one of each
     settings: Settings,
     format_: str | None,
     path: Path | None,
     exposed: Exposed | None,
     verdicts: Verdicts | None,
+    keeps: Callable[[Host], Kept] | None = None,
 ) -> int:
     """Watch until a signal; return the exit code."""
     loop = asyncio.get_running_loop()
@@ -62,6 +64,7 @@ async def run(
     render = verdicts.showing(render) if verdicts else render
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
+    kept = keeps(host) if keeps is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
     resumed = partial(_missing_line, host.name, render)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), resumed)
@@ -69,6 +72,9 @@ async def run(
         loop.add_signal_handler(signal.SIGHUP, output.reopen)
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
+    if kept is not None:
+        kept.begin(sensor.name, tuple(verdicts.sources) if verdicts else ())
+        listener = kept.keeping(listener)
     judging = verdicts.judging(listener) if verdicts else None
     watch = Watch(
         settings, host, sensor, judging or listener, state.past if state is not None else None
@@ -97,6 +103,9 @@ async def run(
     if state is not None:
         state.close()
     code = _farewell(watch, output, judging.told if judging is not None else 0)
+    if kept is not None:
+        _say(kept.end(watch))
+        code = code or (1 if kept.store.dropped else 0)
     return code or (FAILED if verdicts and verdicts.failed else 0)
 
 
