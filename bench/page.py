@@ -34,6 +34,7 @@ class Scale(NamedTuple):
     crowd: int = 1_009
     starts: int = 7
     births: int = 101
+    rows: int = 1_000_003
 
 
 FULL = Scale()
@@ -50,6 +51,7 @@ QUICK = Scale(
     crowd=101,
     starts=3,
     births=11,
+    rows=20_011,
 )
 
 

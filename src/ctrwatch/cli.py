@@ -27,12 +27,15 @@ from ctrwatch.errors import CtrwatchError, InputError
 if TYPE_CHECKING:
     from ctrwatch.commands.configured import Configured
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.kept import Kept
     from ctrwatch.core.configuration import FormatName, SensorName, Sockets
+    from ctrwatch.sensor.host import Host
 
 __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
+_STORE: Final = "/var/lib/ctrwatch/history.db"  # the state directory of the unit
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
 _EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
 
@@ -161,6 +164,26 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     help="How to hear of cgroups.  [default: auto]",
 )
 @click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep every event in this database, for `ctrwatch history`.",
+)
+@click.option(
+    "--keep-days",
+    type=float,
+    default=90.0,
+    show_default=True,
+    help="How long --store keeps them.",
+)
+@click.option(
+    "--keep-mb",
+    type=int,
+    default=2048,
+    show_default=True,
+    help="How much --store keeps.",
+)
+@click.option(
     "--metrics",
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
@@ -177,6 +200,9 @@ def events(
     state: Path | None,
     audit: float | None,
     sensor: SensorName | None,
+    store: Path | None,
+    keep_days: float,
+    keep_mb: int,
     metrics: str | None,
     config: Path | None,
     wait: float | None,
@@ -218,7 +244,8 @@ def events(
 
     with _exposed(configured) as exposed:
         judged = verdicts(Asked(**asked), configured.value.wait or 0)
-        sys.exit(asyncio.run(run(configured, exposed, judged)))
+        keeps = _keeps(store, keep_days, keep_mb)
+        sys.exit(asyncio.run(run(configured, exposed, judged, keeps)))
 
 
 @main.command(
@@ -393,6 +420,71 @@ def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
     sys.exit(test(policies, as_json=as_json))
 
 
+@main.command(
+    short_help="What was told, asked for again.",
+    epilog="Example: sudo ctrwatch history --since 7d --image nginx --csv > nginx.csv",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path(_STORE),
+    show_default=True,
+    metavar="FILE",
+    help="What `events --store` wrote.",
+)
+@click.option("--image", metavar="GLOB", help="As the event names it, or as you would: nginx.")
+@click.option("--digest", metavar="DIGEST", help="sha256:…, or its beginning.")
+@click.option("--runtime", metavar="NAME", help="docker, containerd, podman, …")
+@click.option("--pod", metavar="GLOB")
+@click.option("--namespace", metavar="GLOB", help="The pod's Kubernetes namespace.")
+@click.option("--name", metavar="GLOB", help="The container's name.")
+@click.option("--id", "id_", metavar="ID", help="A container's or an event's, or its beginning.")
+@click.option("--event", "events_", multiple=True, metavar="EVENT", help="As container_create.")
+@click.option("--violation", "--violations", "violations", is_flag=True, help="Only violations.")
+@click.option(
+    "--severity",
+    "severities",
+    multiple=True,
+    type=click.Choice(("info", "low", "medium", "high", "critical")),
+    help="Only violations of it.",
+)
+@click.option("--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h.")
+@click.option("--until", metavar="TIME", help="The same; that moment is not included.")
+@click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
+@click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
+@click.option(
+    "--verify", is_flag=True, help="Look whether a row was changed, taken away or put in."
+)
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="NUMBER:HASH",
+    help="With --verify: a head that was printed then must be in it.",
+)
+def history(
+    *, store: Path, as_json: bool, as_csv: bool, verify: bool, heads: Sequence[str], **given: Any
+) -> None:
+    """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
+
+    Oldest first. --verify looks at the chain of hashes through all rows, says where it is broken
+    (exit code 1), and prints its newest head: keep that elsewhere.
+    """
+    from ctrwatch.commands import history as command
+    from ctrwatch.commands.filters import asked
+    from ctrwatch.core.hashchain import Head
+
+    if as_json and as_csv:
+        raise click.UsageError("--json or --csv, not both")
+    if heads and not verify:
+        raise click.UsageError("--head goes with --verify")
+    if verify:
+        sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
+    form = "json" if as_json else "csv" if as_csv else "table"
+    sys.exit(command.run(store, asked(**given), form))
+
+
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")
 def schema() -> None:
     """The JSON Schema of an event."""
@@ -401,6 +493,16 @@ def schema() -> None:
     from ctrwatch.core.render import schema as of_event
 
     click.echo(json.dumps(of_event(), indent=2))
+
+
+def _keeps(path: Path | None, days: float, megabytes: int) -> Callable[[Host], Kept] | None:
+    if path is None:
+        return None
+    from ctrwatch.commands.kept import Kept
+    from ctrwatch.outputs.store import Keep
+
+    keep = Keep(days, megabytes).checked()
+    return lambda host: Kept(path, keep, host)
 
 
 def _exposed(configured: Configured) -> contextlib.AbstractContextManager[Exposed | None]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from ctrwatch.cli import main
 
-COMMANDS = ("doctor", "events", "explain", "ps", "replay", "schema")
+COMMANDS = ("doctor", "events", "explain", "history", "ps", "replay", "schema")
 ID = "ab" * 32
 HEADER = {
     "type": "header", "version": 1, "host": "h", "boot_id": "b",

@@ -35,6 +35,7 @@ from ctrwatch.service import Service
 
 if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.kept import Kept
     from ctrwatch.commands.verdicts import Verdicts
 
 __all__ = ("run",)
@@ -43,30 +44,35 @@ _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may beg
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(configured: Configured, exposed: Exposed | None, verdicts: Verdicts | None) -> int:
+async def run(
+    configured: Configured,
+    exposed: Exposed | None,
+    verdicts: Verdicts | None,
+    keeps: Callable[[Host], Kept] | None = None,
+) -> int:
     """Watch until a signal; return the exit code."""
     settings, lines = settings_of(configured.value), configured.value.output
     path = Path(lines.path) if lines.path is not None else None
     terminal = path is None and sys.stdout.isatty()
     render = Rendering(lines.format, terminal=terminal, wall_offset_ns=wall_offset_ns)
     loop = asyncio.get_running_loop()
-    ended, reloading = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ended.set)
     # Somebody's own at a terminal, who asked for nothing that can be reloaded, ends with it.
-    if path is not None or configured.is_there or not any(map(os.isatty, (0, 1, 2))):
-        loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
+    reloads = path is not None or configured.is_there or not any(map(os.isatty, (0, 1, 2)))
+    ended, reloading = _signals(render, reloads=reloads)
 
     _hurry()
     host = read_host()
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
+    kept = keeps(host) if keeps is not None else None
     _shed(READING | sensor.capabilities)  # before the output's thread, and any other
     shown = verdicts.showing(render) if verdicts else render
     resumed = partial(_missing_line, host.name, shown)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), resumed)
     listener = _writer(shown, output, state)
     listener = exposed.counting(listener) if exposed else listener
+    if kept is not None:
+        listener = kept.keeping(listener, sensor.name, verdicts.sources if verdicts else ())
     judging = verdicts.judging(listener) if verdicts else None
     watch = Watch(
         settings, host, sensor, judging or listener, state.past if state is not None else None
@@ -98,7 +104,21 @@ async def run(configured: Configured, exposed: Exposed | None, verdicts: Verdict
     if state is not None:
         state.close()
     code = _farewell(watch, output, judging.told if judging is not None else 0)
+    if kept is not None:
+        _say(kept.end(watch))
+        code = code or (1 if kept.store.dropped else 0)
     return code or (FAILED if verdicts and verdicts.failed else 0)
+
+
+def _signals(render: Rendering, *, reloads: bool) -> tuple[asyncio.Event, asyncio.Event]:
+    """Set when it shall end, and when it shall reload."""
+    loop = asyncio.get_running_loop()
+    ended, reloading = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    if reloads:
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
+    return ended, reloading
 
 
 def _hang_up(render: Rendering, ended: asyncio.Event, reloading: asyncio.Event) -> None:
