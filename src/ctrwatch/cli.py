@@ -101,6 +101,54 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _action_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What is done about a violation; by the names of `commands.acting.Actions`."""
+    options = (
+        click.option(
+            "--enforce",
+            is_flag=False,
+            flag_value="on",
+            type=click.Choice(("on", "dry-run")),
+            help="Freeze or kill what a rule says; dry-run only says what it would do.",
+        ),
+        click.option(
+            "--on-violation",
+            metavar='"PROGRAM ARG…"',
+            help="Run this for each violation: JSON on its standard input, 10 s, no shell.",
+        ),
+        click.option(
+            "--webhook",
+            metavar="URL",
+            envvar="CTRWATCH_WEBHOOK",
+            show_envvar=True,
+            help="POST each violation there, until it is taken.",
+        ),
+        click.option(
+            "--webhook-format",
+            type=click.Choice(("json", "slack")),
+            default="json",
+            show_default=True,
+            help="slack: text for a chat.",
+        ),
+        click.option(
+            "--webhook-secret-file",
+            "webhook_secret",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Sign what is sent with the key in this file (HMAC-SHA256).",
+        ),
+        click.option(
+            "--webhook-queue",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="What waits to be sent.  [default: webhook.db in --state]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command(
     short_help="Follow the containers of this host.",
     epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'",
@@ -153,6 +201,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
 )
+@_action_options
 @_watch_options
 def events(
     *,
@@ -167,6 +216,7 @@ def events(
     metrics: str | None,
     wait: float,
     sockets: Sequence[str],
+    **actions: Any,
 ) -> None:
     """Follow the containers of this host: every birth, start, update and removal.
 
@@ -176,10 +226,11 @@ def events(
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
     """
-    if metrics is None:  # prometheus-client loads it anyway
-        leave_out_openssl()
+    if metrics is None and not str(actions["webhook"]).startswith("https:"):
+        leave_out_openssl()  # prometheus-client loads it anyway
     import asyncio
 
+    from ctrwatch.commands.acting import Actions
     from ctrwatch.commands.events import run
     from ctrwatch.config import Settings
 
@@ -194,7 +245,7 @@ def events(
         sockets=_by_kind(sockets),
     )
     with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed)))
+        sys.exit(asyncio.run(run(settings, format_, output, exposed, Actions(**actions))))
 
 
 @main.command(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
+from ctrwatch.commands.acting import Acting, Actions
 from ctrwatch.commands.lines import chosen
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import Report
@@ -41,7 +42,11 @@ _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
 async def run(
-    settings: Settings, format_: str | None, path: Path | None, exposed: Exposed | None
+    settings: Settings,
+    format_: str | None,
+    path: Path | None,
+    exposed: Exposed | None,
+    actions: Actions,
 ) -> int:
     """Watch until a signal; return the exit code."""
     loop = asyncio.get_running_loop()
@@ -55,7 +60,10 @@ async def run(
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
-    _shed(READING | sensor.capabilities)  # before the output's thread, and any other
+    acting = Acting(actions, settings.state)
+    _shed(
+        READING | sensor.capabilities | acting.capabilities(host)
+    )  # before the output's thread, and any other
     gaps = _Gaps(host.name, render)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
     gaps.output = output
@@ -63,9 +71,11 @@ async def run(
         loop.add_signal_handler(signal.SIGHUP, output.reopen)
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
+    tell, listener = listener, acting.listening(listener)
     watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
     if state is not None:
         state.past = None  # an event of each that lived: the watch drops it once it is compared
+    acting.begin(host, watch, sensor, tell)
     service = Service(os.environ)
     _say(f"{_welcome(host, sensor.name)}")
 
@@ -82,6 +92,7 @@ async def run(
         for task in (running, waiting, *others):
             task.cancel()
         service.stopping()
+    await acting.close()  # the watch has said its last word, and lines can still be written
     output.close()
     if state is not None:
         state.close()

@@ -173,6 +173,11 @@ class Lifecycle:
         """Whether one of its directories is a living container's."""
         return any(place in self._by_cgroup for place, _ in found.paths)
 
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        container = self._by_cgroup.owner(cgroup)
+        return tuple(self._by_cgroup.of(container)) if container is not None else ()
+
     def vanished(self, cgroup: CgroupKey, boot_ns: int) -> list[Change]:
         """The container that had that directory has none any more, and nobody said so."""
         container = self._by_cgroup.owner(cgroup)
