@@ -244,8 +244,9 @@ def events(
         sensor=sensor,
         sockets=_by_kind(sockets),
     )
+    asked = Actions(**actions, state=state)
     with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed, Actions(**actions))))
+        sys.exit(asyncio.run(run(settings, format_, output, exposed, asked)))
 
 
 @main.command(

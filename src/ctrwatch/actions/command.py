@@ -72,7 +72,7 @@ class Command:
         self._full = False
         self._busy = 0
         self._running: set[int] = set()  # pidfds
-        self.counted: Counter[Outcome] = Counter()
+        self.counted: Counter[str] = Counter()
         self._threads = [
             threading.Thread(target=self._work, name="on-violation", daemon=True)
             for _ in range(_AT_ONCE)

@@ -28,7 +28,6 @@ from ctrwatch.core.enforcing import (
     Action,
     Inside,
     Outcome,
-    Result,
     Surroundings,
     enforcement,
     refusal,
@@ -114,7 +113,7 @@ class Enforcer:
         self._jobs: dict[str, _Job] = {}  # by birth
         self._tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(_THREADS, "enforce")
-        self.done: Counter[tuple[Action, Result]] = Counter()
+        self.done: Counter[tuple[str, str]] = Counter()
 
     def heard(self, event: ContainerEvent) -> None:
         birth = birth_of(event.id)

@@ -15,6 +15,7 @@ from ctrwatch.app import Heard, Watch
 from ctrwatch.core.alerting import Format
 from ctrwatch.core.chain import Report
 from ctrwatch.core.story import Tell
+from ctrwatch.core.tally import Acted
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
 from ctrwatch.ports import Sensor
@@ -29,8 +30,9 @@ _SECRET_BYTES: Final = 4096  # a key of 32 bytes is as good as any
 
 
 class Actions(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked for. Raises InputError for what can't be."""
+    """What is asked for; *state* is `--state`. Raises InputError for what can't be."""
 
+    state: Path | None = None
     enforce: Literal["on", "dry-run"] | None = None
     webhook: str | None = None
     webhook_secret: Path | None = None
@@ -39,8 +41,28 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     on_violation: str | None = None
 
     def __post_init__(self) -> None:
-        if self.webhook is None and (self.webhook_secret or self.webhook_queue):
-            raise InputError("--webhook-secret-file, --webhook-queue: give --webhook URL, too")
+        """Before a sensor is attached: a mistake is told at once."""
+        if self.on_violation is not None:
+            words(self.on_violation)
+        if self.webhook is None:
+            if self.webhook_secret or self.webhook_queue:
+                raise InputError("--webhook-secret-file, --webhook-queue: give --webhook URL, too")
+            return
+        from ctrwatch.outputs.webhook import receiver
+
+        receiver(self.webhook)
+        _secret(self.webhook_secret)
+        if self.queue is None:
+            raise InputError(
+                "--webhook: give --state DIR or --webhook-queue FILE, where violations wait"
+                " that can't be sent yet"
+            )
+
+    @property
+    def queue(self) -> Path | None:
+        if self.webhook_queue is None and self.state is not None:
+            return self.state / "webhook.db"
+        return self.webhook_queue
 
 
 class Acting:
@@ -50,17 +72,18 @@ class Acting:
     `judged` and `listening`'s listener are called in the event loop.
     """
 
-    def __init__(self, asked: Actions, state: Path | None) -> None:
+    def __init__(self, asked: Actions) -> None:
+        """Raises InputError where the webhook's queue can't be used."""
         self._asked = asked
         self._command = words(asked.on_violation) if asked.on_violation is not None else None
         self._secret = _secret(asked.webhook_secret)
         self._backlog = None
-        if asked.webhook is not None:
+        if asked.webhook is not None and asked.queue is not None:
             from ctrwatch.outputs.backlog import Backlog
             from ctrwatch.outputs.webhook import receiver
 
             self._to = receiver(asked.webhook)
-            self._backlog = Backlog(_queue(asked.webhook_queue, state))
+            self._backlog = Backlog(asked.queue)
         self.enforcer: Enforcer | None = None
         self.command: Command | None = None
         self.webhook: Webhook | None = None
@@ -106,23 +129,21 @@ class Acting:
         if self.command is not None:
             self.command.push(violation, event)
 
+    def acted(self) -> Acted:
+        """For the metrics."""
+        return Acted(
+            enforced=self.enforcer.done if self.enforcer is not None else {},
+            sent=self.webhook.counted if self.webhook is not None else {},
+            unsent=self.webhook.waiting if self.webhook is not None else 0,
+            ran=self.command.counted if self.command is not None else {},
+        )
+
     async def close(self) -> None:
         """While lines can still be written: what is being stopped is told."""
         if self.enforcer is not None:
             await self.enforcer.close()
         ends = [each.close for each in (self.webhook, self.command) if each is not None]
         await asyncio.gather(*(asyncio.to_thread(end) for end in ends))
-
-
-def _queue(given: Path | None, state: Path | None) -> Path:
-    if given is not None:
-        return given
-    if state is None:
-        raise InputError(
-            "--webhook: give --state DIR or --webhook-queue FILE, where violations wait"
-            " that can't be sent yet"
-        )
-    return state / "webhook.db"
 
 
 def _secret(path: Path | None) -> bytes | None:

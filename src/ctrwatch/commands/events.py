@@ -60,7 +60,7 @@ async def run(
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
-    acting = Acting(actions, settings.state)
+    acting = Acting(actions)
     _shed(
         READING | sensor.capabilities | acting.capabilities(host)
     )  # before the output's thread, and any other
@@ -86,7 +86,7 @@ async def run(
         others = [progress, tasks.create_task(_sign(state), name="state")]
         if exposed is not None:
             _say(f"metrics at {exposed.where}")
-            shown = exposed.serve(watch, output, sensor.name)
+            shown = exposed.serve(watch, output, sensor.name, acting.acted)
             others.append(tasks.create_task(shown, name="metrics"))
         await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
         for task in (running, waiting, *others):

@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from importlib.metadata import version
 from random import SystemRandom
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import h11
@@ -49,8 +49,6 @@ _PUSHED_BYTES: Final = 8 << 20
 _TRIES: Final = 3  # of a message that is refused for what it is: 400, 413, 415, 422
 _STORE_AGAIN_S: Final = 1.0  # on a disk that is full
 _GRACE_S: Final = 5.0  # at the end, for what is being sent
-
-Counted = Literal["delivered", "failed", "dropped", "refused"]
 
 
 class Receiver(NamedTuple):
@@ -129,7 +127,7 @@ class Webhook:
         self._stored = asyncio.Event()  # something waits to be sent
         self._failures = 0  # in a row
         self._refusals = 0  # of the first that waits
-        self.counted: Counter[Counted] = Counter()
+        self.counted: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._work, name="webhook", daemon=True)
         self._thread.start()
 
