@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import births, cost, host, latency, loss, memory, start
+from bench import births, cost, enforce, host, latency, loss, memory, start
 from bench.page import FULL, QUICK, Scale, Section, page
 from bench.progress import say
 
@@ -36,6 +36,7 @@ def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
         "memory": memory.measure,
         "start": start.measure,
         "births": births.measure,
+        "enforce": enforce.measure,
     }
 
 

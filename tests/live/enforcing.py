@@ -5,6 +5,7 @@ The rule is this program's own: no entry point has an argument that contains "fo
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 
@@ -42,6 +43,7 @@ def _print(event: object) -> None:
 async def main(action: str, *, dry_run: bool) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
     host = read_host()
     sensor = open_sensor(host, Settings())
     keep(KEPT)

@@ -12,7 +12,9 @@ from ctrwatch.event import Cgroup, Creator, Evidence
 from tests.unit.verdicts import EVENT, VIOLATION
 
 RUNC = Inside(pid=11, comm="runc:[2:INIT]", uid=0, older_s=0.004)
-AROUND = Surroundings(path="/docker/c1", own="/system.slice/ctrwatch", first="/", inside=[RUNC])
+AROUND = Surroundings(
+    path="/docker/c1", own="/system.slice/ctrwatch", first="/", us=99, inside=[RUNC]
+)
 
 
 def test_a_birth_that_breaks_a_rule_may_be_stopped() -> None:
@@ -50,6 +52,8 @@ def test_a_rule_of_which_nobody_knows_whether_it_holds(verdict: str) -> None:
         pytest.param({"path": "/"}, "root", id="root"),
         pytest.param({"own": "/docker/c1"}, "ctrwatch itself", id="ctrwatch"),
         pytest.param({"own": "/docker/c1/init"}, "ctrwatch itself", id="ctrwatch-below"),
+        pytest.param({"us": 11}, "ctrwatch itself", id="ctrwatch-by-pid"),
+        pytest.param({"inside": [Inside(1, "init", 0, 0.0)]}, "process 1", id="1-by-pid"),
         pytest.param({"first": "/docker/c1/init.scope"}, "process 1", id="process-1"),
         pytest.param(
             {"inside": [RUNC, Inside(9, "dockerd", 0, 2.0)]}, "9 (dockerd)", id="a-daemon"
@@ -95,6 +99,8 @@ def test_the_event_of_it() -> None:
     )
     assert (event.action, event.result, event.before_start) == ("kill", "done", True)
     assert event.time == "1970-01-01T00:00:01.000000000Z"
+    struck = Outcome("done", at_ns=500_000_000)
+    assert enforcement(VIOLATION, "kill", struck, 10**9).time == "1970-01-01T00:00:00.500000000Z"
     again = enforcement(VIOLATION, "kill", Outcome("failed", "x"), 2_000_000_000)
     assert again.id == event.id
     assert enforcement(VIOLATION, "freeze", Outcome("done"), 0).id != event.id

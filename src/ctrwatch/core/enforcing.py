@@ -60,6 +60,7 @@ class Surroundings(NamedTuple):
     path: str  # relative to its hierarchy's root, as the kernel has it now
     own: str  # where ctrwatch itself is, in that hierarchy
     first: str  # where process 1 is
+    us: int  # ctrwatch's pid
     inside: Sequence[Inside]
 
 
@@ -69,6 +70,7 @@ class Outcome(NamedTuple):
     result: Result
     reason: str = ""
     before_start: bool | None = None
+    at_ns: int | None = None  # wall clock; None: nothing was done
 
 
 def refusal(violation: Violation, event: ContainerEvent) -> str:
@@ -95,9 +97,10 @@ def unsafe(around: Surroundings, creator_uid: int | None) -> str:
     """
     if around.path in ("", "/"):
         return "it is the root cgroup"
-    if _within(around.own, around.path):
+    pids = {one.pid for one in around.inside}
+    if _within(around.own, around.path) or around.us in pids:
         return "ctrwatch itself is in it"
-    if _within(around.first, around.path):
+    if _within(around.first, around.path) or 1 in pids:
         return "process 1 is in it"
     for one in around.inside:
         if creator_uid and one.uid == creator_uid:
@@ -108,10 +111,10 @@ def unsafe(around: Surroundings, creator_uid: int | None) -> str:
 
 
 def enforcement(violation: Violation, action: Action, outcome: Outcome, now_ns: int) -> Enforcement:
-    """The event of it; *now_ns* is wall time."""
+    """The event of it; *now_ns*: wall clock, of the answer."""
     return Enforcement(
         id=stable_id("enforcement", violation.id, action),
-        time=rfc3339(now_ns),
+        time=rfc3339(outcome.at_ns or now_ns),
         host=violation.host,
         violation_id=violation.id,
         action=action,
