@@ -226,7 +226,7 @@ def events(
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
     """
-    if metrics is None and not str(actions["webhook"]).startswith("https:"):
+    if metrics is None and not str(actions["webhook"]).lower().startswith("https:"):
         leave_out_openssl()  # prometheus-client loads it anyway
     import asyncio
 
