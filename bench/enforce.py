@@ -19,7 +19,7 @@ from typing import NamedTuple
 from bench.page import Scale, Section
 from bench.progress import say
 from tests.live.bed import Bed
-from tests.live.forbidden import Enforcing, attempt, enforced, of, prepare, remove
+from tests.live.forbidden import attempt, enforced, enforcing, of, prepare, remove
 
 NAMES = {
     "ctr": "`ctr run`",
@@ -52,7 +52,7 @@ def _killed(way: str, number: int) -> Killed:
         prepare(bed, way)
         done = before = wrote = 0
         seen: Counter[str] = Counter()
-        with Enforcing("kill") as watching:
+        with enforcing("kill") as watching:
             for each in range(number):
                 tried = attempt(bed, way, mark, f"forbidden-{each}")
                 event = enforced(watching, tried.name)
@@ -70,7 +70,7 @@ def _killed(way: str, number: int) -> Killed:
 def _dry(bed: Bed, way: str, mark: Path, number: int) -> int:
     """How many ran that would have been killed."""
     ran = 0
-    with Enforcing("kill", "--dry-run") as watching:
+    with enforcing("kill", "--enforce=dry-run") as watching:
         for each in range(number):
             tried = attempt(bed, way, mark, f"forbidden-dry-{each}")
             event = enforced(watching, tried.name)

@@ -3,7 +3,8 @@ The command line. Heavy imports stand in the commands: `--help` answers in 100 m
 
 Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something went
 wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
-host); 2 an option or a file that can't be used; 3 this host can't run the sensor.
+host); 2 an option or a file that can't be used; 3 this host can't run the sensor; 4 a
+violation as severe as --fail-on says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
+from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError
@@ -31,7 +34,7 @@ __all__ = ("main",)
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
-_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
+_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
 
 
 class _OneLine(logging.Formatter):
@@ -101,54 +104,6 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _action_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What is done about a violation; by the names of `commands.acting.Actions`."""
-    options = (
-        click.option(
-            "--enforce",
-            is_flag=False,
-            flag_value="on",
-            type=click.Choice(("on", "dry-run")),
-            help="Freeze or kill what a rule says; dry-run only says what it would do.",
-        ),
-        click.option(
-            "--on-violation",
-            metavar='"PROGRAM ARG…"',
-            help="Run this for each violation: JSON on its standard input, 10 s, no shell.",
-        ),
-        click.option(
-            "--webhook",
-            metavar="URL",
-            envvar="CTRWATCH_WEBHOOK",
-            show_envvar=True,
-            help="POST each violation there, until it is taken.",
-        ),
-        click.option(
-            "--webhook-format",
-            type=click.Choice(("json", "slack")),
-            default="json",
-            show_default=True,
-            help="slack: text for a chat.",
-        ),
-        click.option(
-            "--webhook-secret-file",
-            "webhook_secret",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Sign what is sent with the key in this file (HMAC-SHA256).",
-        ),
-        click.option(
-            "--webhook-queue",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="What waits to be sent.  [default: webhook.db in --state]",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @main.command(
     short_help="Follow the containers of this host.",
     epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'",
@@ -201,7 +156,8 @@ def _action_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
 )
-@_action_options
+@action_options
+@verdict_options
 @_watch_options
 def events(
     *,
@@ -216,7 +172,7 @@ def events(
     metrics: str | None,
     wait: float,
     sockets: Sequence[str],
-    **actions: Any,
+    **asked: Any,
 ) -> None:
     """Follow the containers of this host: every birth, start, update and removal.
 
@@ -226,11 +182,10 @@ def events(
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
     """
-    if metrics is None and not str(actions["webhook"]).lower().startswith("https:"):
-        leave_out_openssl()  # prometheus-client loads it anyway
+    if metrics is None and not needs_openssl(asked):  # prometheus-client loads it anyway
+        leave_out_openssl()
     import asyncio
 
-    from ctrwatch.commands.acting import Actions
     from ctrwatch.commands.events import run
     from ctrwatch.config import Settings
 
@@ -244,9 +199,11 @@ def events(
         sensor=sensor,
         sockets=_by_kind(sockets),
     )
-    asked = Actions(**actions, state=state)
+    acts = actions(asked, state)
+    judged = verdicts(Asked(**asked), wait)
     with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed, asked)))
+        running = run(settings, format_, output, exposed, verdicts=judged, actions=acts)
+        sys.exit(asyncio.run(running))
 
 
 @main.command(
@@ -260,8 +217,17 @@ def events(
     is_flag=True,
     help="Compare with what the runtimes list; exit code 1 where it differs.",
 )
+@verdict_options
 @_watch_options
-def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Sequence[str]) -> None:
+def ps(
+    *,
+    as_json: bool,
+    no_trunc: bool,
+    verify: bool,
+    wait: float,
+    sockets: Sequence[str],
+    **asked: Any,
+) -> None:
     """The containers of this host now, of every runtime in one table.
 
     --verify asks Docker, containerd, the CRI and Podman for their own lists: one that runs and is
@@ -276,7 +242,9 @@ def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Seq
     if os.geteuid() != 0:
         click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
     settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
-    sys.exit(asyncio.run(run(settings, as_json=as_json, whole=no_trunc, verify=verify)))
+    judged = verdicts(Asked(**asked))
+    running = run(settings, judged, as_json=as_json, whole=no_trunc, verify=verify)
+    sys.exit(asyncio.run(running))
 
 
 @main.command(
@@ -342,11 +310,12 @@ def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
 @click.option(
     "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
 )
-def replay(*, file: Path, format_: str | None, raw: bool) -> None:
+@verdict_options
+def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     """Play a recorded stream through the same chain, with the same result."""
     from ctrwatch.commands.replay import run
 
-    run(file, format_, raw=raw)
+    sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")

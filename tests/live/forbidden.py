@@ -6,9 +6,9 @@ host's; the kernel's word is `container_start`.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,13 +16,35 @@ from tests.live.bed import Bed
 from tests.live.daemons import BedError
 from tests.live.watching import Event, Watching
 
+POLICY = """
+apiVersion: ctrwatch/v1
+kind: Policy
+metadata: {name: house}
+rules:
+  - name: nothing-forbidden
+    deny: process.args.exists(arg, arg.contains('forbidden'))
+    severity: high
+    action: %s
+    message: '{container_name} is not wanted here'
+"""
 
-class Enforcing(Watching):
-    """`Enforcing("kill")`: what has "forbidden" in its arguments is stopped (enforcing.py)."""
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        return (*self._within, sys.executable, "-m", "tests.live.enforcing", *self._options)
+def policy(directory: Path, action: str) -> str:
+    """A policy's file: what has "forbidden" in its arguments is not wanted."""
+    file = directory / f"{action}.yaml"
+    file.write_text(POLICY % action)
+    return str(file)
+
+
+@contextmanager
+def enforcing(
+    action: str, flag: str = "--enforce", within: Sequence[str] = ()
+) -> Iterator[Watching]:
+    """`with enforcing("kill") as watching`: what is forbidden is stopped."""
+    with tempfile.TemporaryDirectory(prefix="ctrwatch-policy-") as directory:
+        options = ("--no-existing", "--policy", policy(Path(directory), action), flag)
+        with Watching(*options, within=within) as watching:
+            yield watching
 
 
 class Attempt(NamedTuple):

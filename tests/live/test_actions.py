@@ -13,30 +13,17 @@ from ctrwatch.core.alerting import signature
 from ctrwatch.privileges import NUMBERS, READING
 from tests.contract.receivers import HANG, OK, free_port, receiving
 from tests.live.bed import Bed
-from tests.live.forbidden import attempt, enforced, of, prepare, remove
+from tests.live.forbidden import attempt, enforced, of, policy, prepare, remove
 from tests.live.waiting import until
 from tests.live.watching import Watching
 
-POLICY = """
-apiVersion: ctrwatch/v1
-kind: Policy
-metadata: {name: house}
-rules:
-  - name: nothing-forbidden
-    deny: process.args.exists(arg, arg.contains('forbidden'))
-    severity: high
-    action: kill
-    message: '{container_name} is not wanted here'
-"""
 HYBRID = Path("/sys/fs/cgroup/unified").is_dir()
 
 
-@pytest.fixture
-def policy(tmp_path: Path) -> str:
+@pytest.fixture(name="policy")
+def policy_(tmp_path: Path) -> str:
     tmp_path.chmod(0o777)  # containers write there
-    file = tmp_path / "house.yaml"
-    file.write_text(POLICY)
-    return str(file)
+    return policy(tmp_path, "kill")
 
 
 def test_a_violation_is_told_and_acted_upon(bed: Bed, policy: str, tmp_path: Path) -> None:

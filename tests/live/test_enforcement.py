@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.bed import Bed
-from tests.live.forbidden import WAYS, Enforcing, attempt, enforced, of, prepare, remove
+from tests.live.forbidden import WAYS, attempt, enforced, enforcing, of, prepare, remove
 from tests.live.waiting import until
 from tests.live.watching import unified
 
@@ -41,7 +41,7 @@ def way(request: pytest.FixtureRequest, bed: Bed) -> str:
 
 
 def test_a_kill_comes_before_the_first_instruction(bed: Bed, way: str, mark: Path) -> None:
-    with Enforcing("kill") as watching:
+    with enforcing("kill") as watching:
         tried = [attempt(bed, way, mark, f"forbidden-kill-{each}") for each in range(3)]
         told = [enforced(watching, each.name) for each in tried]
         for each in tried:
@@ -58,7 +58,7 @@ def test_a_kill_comes_before_the_first_instruction(bed: Bed, way: str, mark: Pat
 
 
 def test_what_no_rule_forbids_runs(bed: Bed, way: str, mark: Path) -> None:
-    with Enforcing("kill") as watching:
+    with enforcing("kill") as watching:
         tried = attempt(bed, way, mark, "allowed")
         until("it has run", (mark / "allowed").exists)
         remove(bed, way, "allowed")
@@ -68,7 +68,7 @@ def test_what_no_rule_forbids_runs(bed: Bed, way: str, mark: Path) -> None:
 
 
 def test_a_dry_run_changes_nothing(bed: Bed, way: str, mark: Path) -> None:
-    with Enforcing("kill", "--dry-run") as watching:
+    with enforcing("kill", "--enforce=dry-run") as watching:
         tried = attempt(bed, way, mark, "forbidden-dry")
         event = enforced(watching, "forbidden-dry")
         until("it has run", (mark / "forbidden-dry").exists)
@@ -88,7 +88,7 @@ def test_a_frozen_one_stands_until_it_is_thawed(bed: Bed, mark: Path) -> None:
         "run", "--detach", "--name", "forbidden-ice", "--network", "none", "-v", f"{mark}:/mark",
         "docker.io/library/busybox:test", "sh", "-c", "echo ran >/mark/forbidden-ice; sleep 600",
     )  # fmt: skip
-    with Enforcing("freeze") as watching, running(words) as run:
+    with enforcing("freeze") as watching, running(words) as run:
         event = enforced(watching, "forbidden-ice")
         assert (event["result"], event["before_start"]) == ("done", True)
         assert not (mark / "forbidden-ice").exists()
@@ -109,7 +109,7 @@ def test_on_cgroup_v1_it_is_the_freezer(bed: Bed, mark: Path, action: str) -> No
         "run", "--name", name, "--network", "none", "-v", f"{mark}:/mark",
         "docker.io/library/busybox:test", "sh", "-c", f"echo ran >/mark/{name}; sleep 600",
     )  # fmt: skip
-    with Enforcing(action, within=WITHOUT_UNIFIED) as watching, running(words) as run:
+    with enforcing(action, within=WITHOUT_UNIFIED) as watching, running(words) as run:
         event = enforced(watching, name)
         assert event["result"] == "done", event
         created = of(watching, "container_create", name)[0]

@@ -40,13 +40,10 @@ class Watching:
         self._changed = threading.Condition()
         self._ended = False
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        return (*self._within, *CTRWATCH, "-v", "events", "--format", "json", *self._options)
-
     def __enter__(self) -> Self:
+        command = (*self._within, *CTRWATCH, "-v", "events", "--format", "json", *self._options)
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )
         self._readers = [
             threading.Thread(target=self._read_events),

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
-from ctrwatch.commands.acting import Acting, Actions
+from ctrwatch.commands.acting import Acting
+from ctrwatch.commands.asked import FAILED
 from ctrwatch.commands.lines import chosen
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import Report
@@ -33,7 +34,9 @@ from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 from ctrwatch.service import Service
 
 if TYPE_CHECKING:
+    from ctrwatch.commands.actions import Actions
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.verdicts import Verdicts
 
 __all__ = ("run",)
 
@@ -46,6 +49,8 @@ async def run(
     format_: str | None,
     path: Path | None,
     exposed: Exposed | None,
+    *,
+    verdicts: Verdicts | None,
     actions: Actions,
 ) -> int:
     """Watch until a signal; return the exit code."""
@@ -58,12 +63,12 @@ async def run(
     host = read_host()
     terminal = path is None and sys.stdout.isatty()
     render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
+    render = verdicts.showing(render) if verdicts else render
     sensor = open_sensor(host, settings)
     state = State(settings.state) if settings.state is not None else None
     acting = Acting(actions)
-    _shed(
-        READING | sensor.capabilities | acting.capabilities(host)
-    )  # before the output's thread, and any other
+    # Before the output's thread, and any other.
+    _shed(READING | sensor.capabilities | acting.capabilities(host))
     gaps = _Gaps(host.name, render)
     output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
     gaps.output = output
@@ -72,7 +77,10 @@ async def run(
     listener = _writer(render, output, state)
     listener = exposed.counting(listener) if exposed else listener
     tell, listener = listener, acting.listening(listener)
-    watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
+    judging = verdicts.judging(listener, acting.act) if verdicts else None
+    watch = Watch(
+        settings, host, sensor, judging or listener, state.past if state is not None else None
+    )
     if state is not None:
         state.past = None  # an event of each that lived: the watch drops it once it is compared
     acting.begin(host, watch, sensor, tell)
@@ -92,11 +100,14 @@ async def run(
         for task in (running, waiting, *others):
             task.cancel()
         service.stopping()
-    await acting.close()  # the watch has said its last word, and lines can still be written
+    if judging is not None:
+        judging.finish()
+    await acting.close()  # all has been said, and lines can still be written
     output.close()
     if state is not None:
         state.close()
-    return _farewell(watch, output)
+    code = _farewell(watch, output, judging.told if judging is not None else 0)
+    return code or (FAILED if verdicts and verdicts.failed else 0)
 
 
 def _shed(but: frozenset[str]) -> None:
@@ -193,12 +204,13 @@ async def _say_when_listening(watch: Watch, service: Service) -> None:
     await service.beat()
 
 
-def _farewell(watch: Watch, output: LineOutput) -> int:
+def _farewell(watch: Watch, output: LineOutput, violations: int) -> int:
     counts = watch.counts
     _say(
         f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
         f" {counts.unverified} unverified, {counts.lost} lost"
         + (f", {counts.flooded} more in floods" if counts.flooded else "")
+        + (f", {violations} violations" if violations else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:
