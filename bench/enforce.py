@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.page import Scale, Section
+from bench.page import MS, Scale, Section, two
 from bench.progress import say
+from ctrwatch.core.describe import wall_ns
 from tests.live.bed import Bed
 from tests.live.forbidden import attempt, enforced, enforcing, of, prepare, remove
 
@@ -36,6 +37,7 @@ class Killed(NamedTuple):
     done: int
     before: int  # its first instruction, by the kernel's word
     wrote: int  # files
+    struck_ms: list[float]  # from the mkdir to the strike
     seen: str  # what most users got to see
     dry: int
     dry_ran: int
@@ -52,19 +54,21 @@ def _killed(way: str, number: int) -> Killed:
         prepare(bed, way)
         done = before = wrote = 0
         seen: Counter[str] = Counter()
+        struck_ms = []
         with enforcing("kill") as watching:
             for each in range(number):
                 tried = attempt(bed, way, mark, f"forbidden-{each}")
                 event = enforced(watching, tried.name)
                 done += event["result"] == "done"
                 before += not of(watching, "container_start", tried.name)
+                born_ns = wall_ns(of(watching, "container_create", tried.name)[0]["time"])
+                struck_ms.append((wall_ns(event["time"]) - born_ns) / MS)
                 seen[_short(tried.said)] += 1
                 remove(bed, way, tried.name)
                 wrote += (mark / tried.name).exists()
-        dry = _dry(bed, way, mark, number // 9)
-        return Killed(
-            NAMES[way], number, done, before, wrote, seen.most_common(1)[0][0], number // 9, dry
-        )
+        said, tries = seen.most_common(1)[0][0], number // 9
+        dry = _dry(bed, way, mark, tries)
+        return Killed(NAMES[way], number, done, before, wrote, struck_ms, said, tries, dry)
 
 
 def _dry(bed: Bed, way: str, mark: Path, number: int) -> int:
@@ -103,6 +107,7 @@ def _line(killed: Killed) -> str:
         f"{killed.done} of {killed.tried}",
         f"{killed.before} of {killed.tried} ({killed.before / killed.tried:.0%})",
         str(killed.wrote),
+        two(killed.struck_ms, 1),
         f"`{killed.seen}`",
         f"{killed.dry_ran} of {killed.dry}",
     )
@@ -112,8 +117,8 @@ def _line(killed: Killed) -> str:
 TABLE = """## Enforcement
 {} containers of each kind that a rule forbids, with `--enforce`. Each would write a file first of all.
 
-| kind | containers | killed | before its first instruction | files written | what its user sees, mostly | dry run: ran |
-|---|---|---|---|---|---|---|
+| kind | containers | killed | before its first instruction | files written | mkdir → strike, ms, p50 / p99 | what its user sees, mostly | dry run: ran |
+|---|---|---|---|---|---|---|---|
 {}
 
 The first instruction is the kernel's exec event. What a dry run lets through ran as ever.

@@ -36,7 +36,7 @@ def test_a_violation_is_told_and_acted_upon(bed: Bed, policy: str, tmp_path: Pat
     with (
         receiving(OK) as server,
         Watching(
-            *("--policy", policy, "--enforce", "--on-violation", str(program)),
+            *("--no-existing", "--policy", policy, "--enforce", "--on-violation", str(program)),
             *("--webhook", server.url(), "--webhook-queue", str(tmp_path / "queue")),
             *("--webhook-secret-file", str(key)),
         ) as watching,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.live.bed import Bed
+from tests.live.daemons import BedError
 from tests.live.forbidden import WAYS, attempt, enforced, enforcing, of, prepare, remove
 from tests.live.waiting import until
 from tests.live.watching import unified
@@ -120,3 +121,17 @@ def test_on_cgroup_v1_it_is_the_freezer(bed: Bed, mark: Path, action: str) -> No
             until("it has run", (mark / name).exists)
         remove(bed, "docker", name)
         assert (run.wait(20) == 125) is (action == "kill")
+
+
+def test_a_users_own_container_is_stopped_in_his_cgroup(bed: Bed) -> None:
+    prepare(bed, "rootless")
+    program = ("sh", "-c", "sleep 600; : forbidden")
+    with enforcing("kill") as watching:
+        with suppress(BedError):  # a busy host may be too slow; then it has started
+            bed.rootless.run(*program, options=("--name", "forbidden-ann"))
+        event = enforced(watching, "forbidden-ann")
+        created = of(watching, "container_create", "forbidden-ann")[0]
+        bed.rootless.remove("forbidden-ann")
+
+    assert created["creator"]["uid"] == bed.rootless.uid
+    assert event["result"] == "done", event

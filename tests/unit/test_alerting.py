@@ -8,6 +8,7 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given, strategies as st
 
 from ctrwatch.core.alerting import alert, answered, body, signature
 from ctrwatch.errors import InputError
@@ -105,3 +106,22 @@ def test_where_it_goes() -> None:
     assert receiver("http://[::1]:8080").authority == "[::1]:8080"
     assert receiver("http://x:80/").authority == "x"
     assert receiver("https://x:80/").authority == "x:80"
+
+
+@given(st.integers(100, 999), st.binary(max_size=300))
+def test_any_answer_is_said_in_one_printable_line(status: int, where: bytes) -> None:
+    answer, said = answered(status, {b"location": where})
+
+    assert answer in ("taken", "later", "never")
+    assert said.isprintable()
+    assert len(said) < 300
+
+
+@given(st.text(max_size=50), st.text(max_size=700))
+def test_any_name_and_message_are_a_chats_text(name: str, message: str) -> None:
+    event = msgspec.structs.replace(EVENT, container_name=name)
+    violation = msgspec.structs.replace(VIOLATION, message=message, rule=name)
+    said = alert(violation, event)
+    text = json.loads(body(said, "slack"))["text"]
+    assert "<" not in text
+    assert text.count("\n") <= 7

@@ -9,6 +9,7 @@ What is written goes through the descriptor of the directory, so to that cgroup 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,8 +106,10 @@ class Unified:
         """Those that are frozen die, too (kernel/cgroup/freezer.c)."""
         try:
             self.directory.write("cgroup.kill", "1")
-        except FileNotFoundError:  # before Linux 5.14; or it has gone, and there is nobody
-            self.directory.signal_each()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+            self.directory.signal_each()  # before Linux 5.14; or it has gone, and there is nobody
 
     def thaw(self) -> None:
         self.directory.write("cgroup.freeze", "0")

@@ -341,13 +341,20 @@ def _inside(pid: int, born_ns: int) -> Inside | None:
 
 
 def _stop(places: Sequence[Place], action: Action) -> None:
-    for place in places:
-        if action == "freeze":
-            place.freeze()
-        else:
-            with contextlib.suppress(OSError):  # it is killed all the same
+    """Raises OSError where it can't be done; then nothing is left frozen."""
+    try:
+        for place in places:
+            if action == "freeze":
                 place.freeze()
-            place.kill()
+            else:
+                with contextlib.suppress(OSError):  # it is killed all the same
+                    place.freeze()
+                place.kill()
+    except OSError:
+        for place in places:
+            with contextlib.suppress(OSError):
+                place.thaw()
+        raise
 
 
 def _kill_again(places: Sequence[Place]) -> None:
