@@ -42,6 +42,7 @@ BOUNDARIES: Final = {
     "podman.sqlite": Row("its SQLite: `evidence/libpod.py`", storages.sqlite),
     "storage.conf": Row("`storage.conf`: `evidence/storage.py`", storages.storage_conf),
     "image": Row("an image's name: `core/reference.py`", words.images_name),
+    "webhook": Row("a webhook's answer: `outputs/webhook.py`", answers.webhook),
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
     "options": Row("times and sockets that are set: `config.py`", words.options),
     "chain": Row("any inputs, and the laws: `core/chain.py`", lives.chain),

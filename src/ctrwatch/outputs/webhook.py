@@ -34,7 +34,7 @@ from ctrwatch.outputs.backlog import Backlog, Waiting
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ("PAUSES_S", "Receiver", "Webhook", "receiver")
+__all__ = ("PAUSES_S", "Receiver", "Webhook", "exchanged", "receiver")
 
 log = logging.getLogger(__name__)
 
@@ -302,21 +302,7 @@ class Webhook:
             self._to.host, self._to.port, ssl=self._tls, limit=_CHUNK
         )
         try:
-            connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
-            for event in (self._request(violation_id, content), h11.Data(data=content)):
-                writer.write(connection.send(event) or b"")
-            writer.write(connection.send(h11.EndOfMessage()) or b"")
-            await writer.drain()
-            while True:
-                match connection.next_event():
-                    case h11.NEED_DATA:
-                        if not (data := await reader.read(_CHUNK)):
-                            return "later", "closes before it answers"
-                        connection.receive_data(data)
-                    case h11.Response(status_code=status, headers=headers):
-                        return answered(status, dict(headers))
-                    case _:  # informational responses
-                        pass
+            return await exchanged(reader, writer, self._request(violation_id, content), content)
         finally:
             writer.transport.abort()
 
@@ -336,3 +322,23 @@ class Webhook:
                 ("X-Ctrwatch-Signature", signature(self._secret, now_s, content)),
             ]
         return h11.Request(method="POST", target=self._to.target, headers=headers)
+
+
+async def exchanged(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: h11.Request, content: bytes
+) -> tuple[Answer, str]:
+    """What is answered, by its head. Raises h11.RemoteProtocolError for what is no HTTP, OSError."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=_HEAD_BYTES)
+    for event in (request, h11.Data(data=content), h11.EndOfMessage()):
+        writer.write(connection.send(event) or b"")
+    await writer.drain()
+    while True:
+        match connection.next_event():
+            case h11.NEED_DATA:
+                if not (data := await reader.read(_CHUNK)):
+                    return "later", "closes before it answers"
+                connection.receive_data(data)
+            case h11.Response(status_code=status, headers=headers):
+                return answered(status, dict(headers))
+            case _:  # informational responses
+                pass
