@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import births, cost, history, host, latency, loss, memory, start
+from bench import births, cost, enforce, history, host, latency, loss, memory, start
 from bench.page import FULL, QUICK, Scale, Section, page
 from bench.progress import say
 
@@ -37,6 +37,7 @@ def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
         "start": start.measure,
         "births": births.measure,
         "history": history.measure,
+        "enforce": enforce.measure,
     }
 
 

@@ -76,6 +76,8 @@ class Section(NamedTuple):
 def table(sections: Iterable[Section]) -> str:
     lines = ["| figure | ctrwatch | C floor | bar |", "|---|---|---|---|"]
     for section in sections:
+        if not section.rows:
+            continue
         lines.append(f"| **{section.title}** | | | |")
         lines += [
             f"| {row.figure} | {row.ours} | {row.floor} | {_bar(row)} |" for row in section.rows

@@ -47,7 +47,7 @@ from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
 from ctrwatch.event import Audit, ContainerEvent, Flood, HostEvent, Verdict
 from ctrwatch.evidence import Evidence
-from ctrwatch.model import Answer, RawEvent
+from ctrwatch.model import Answer, CgroupKey, RawEvent
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.rounds import Rounds
@@ -199,6 +199,10 @@ class Watch:
             asked=enricher.asked if enricher is not None else {},
             daemons=evidence.states() if evidence is not None else {},
         )
+
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        return self._chain.places(cgroup)
 
     # --- inputs -----------------------------------------------------------------------
 

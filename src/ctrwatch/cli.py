@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
 from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
@@ -188,6 +189,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
 )
+@action_options
 @verdict_options
 @_watch_options
 def events(
@@ -236,16 +238,20 @@ def events(
     )
     configured = Configured(config, command)
     settings(configured.value)  # a wrong one is refused before anything begins
-    if configured.value.metrics is None:  # prometheus-client loads it anyway
+    if configured.value.metrics is None and not needs_openssl(
+        asked
+    ):  # prometheus-client loads it anyway
         leave_out_openssl()
     import asyncio
 
-    from ctrwatch.commands.events import run
+    from ctrwatch.commands.events import Extras, run
 
+    acts = actions(asked, settings(configured.value).state)
     with _exposed(configured) as exposed:
         judged = verdicts(Asked(**asked), configured.value.wait or 0)
         keeps = _keeps(store, keep_days, keep_mb)
-        sys.exit(asyncio.run(run(configured, exposed, judged, keeps)))
+        extras = Extras(exposed, judged, keeps, acts)
+        sys.exit(asyncio.run(run(configured, extras)))
 
 
 @main.command(

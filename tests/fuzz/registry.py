@@ -45,6 +45,7 @@ BOUNDARIES: Final = {
     "podman.list": Row("Podman's storage as a list: `evidence/podman.py`", lists.podman_files),
     "storage.conf": Row("`storage.conf`: `evidence/storage.py`", storages.storage_conf),
     "image": Row("an image's name: `core/reference.py`", words.images_name),
+    "webhook": Row("a webhook's answer: `outputs/webhook.py`", answers.webhook),
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
     "state": Row("the state file: `outputs/state.py`", states.announced),
     "config": Row("the configuration file: `core/configuration.py`", words.config),

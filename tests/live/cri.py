@@ -78,11 +78,17 @@ class CriClient:
         labels: dict[str, str],
         privileged: bool,
         attempt: int = 0,
+        mounts: dict[str, str] | None = None,
     ) -> str:
+        """*mounts*: where in the container, by the host's directory."""
         config = api.ContainerConfig(
             metadata=api.ContainerMetadata(name=name, attempt=attempt),
             image=api.ImageSpec(image=image),
             command=program,
+            mounts=[
+                api.Mount(host_path=host, container_path=inside)
+                for host, inside in (mounts or {}).items()
+            ],
             labels={
                 "io.kubernetes.container.name": name,
                 "io.kubernetes.pod.name": pod.name,

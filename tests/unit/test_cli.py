@@ -159,6 +159,36 @@ def test_an_address_in_the_file_is_named_as_its_own(tmp_path: Path) -> None:
 # --- explain --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        pytest.param(("--enforce=maybe",), "'maybe' is not one of", id="enforce"),
+        pytest.param(("--on-violation", "no-such-program x"), "no such program", id="program"),
+        pytest.param(("--on-violation", ""), "give a program", id="no-program"),
+        pytest.param(("--webhook", "htp://x/SECRET"), "--webhook: not a URL; give", id="url"),
+        pytest.param(("--webhook", "http://u:p@x/"), "no user or password", id="password"),
+        pytest.param(("--webhook", "http://x/"), "--state DIR or --webhook-queue", id="no-queue"),
+        pytest.param(("--webhook-queue", "q"), "give --webhook URL, too", id="no-webhook"),
+        pytest.param(
+            ("--webhook", "http://x/", "--webhook-queue", "q", "--webhook-secret-file", "/none"),
+            "--webhook-secret-file /none: No such file", id="no-secret",
+        ),
+        pytest.param(
+            ("--webhook", "http://x/", "--webhook-queue", "q", "--webhook-secret-file", "/dev/null"),
+            "give 1 to 4096 bytes", id="empty-secret",
+        ),
+    ],
+)  # fmt: skip
+def test_an_action_that_can_not_be_done(given: tuple[str, ...], says: str) -> None:
+    result = process("events", *given)
+
+    assert result.returncode == 2
+    said = result.stderr.decode()
+    assert says in " ".join(said.split())
+    assert "SECRET" not in said
+    assert "Traceback" not in said
+
+
 def test_explain_answers_each_path() -> None:
     result = ctrwatch("explain", f"/docker/{ID}", "/user.slice")
 

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ctrwatch.app import Watch
 from ctrwatch.commands.configured import Configured, settings
@@ -23,7 +23,10 @@ from ctrwatch.core.configuration import KEYS, Configuration, changed
 from ctrwatch.errors import InputError
 from ctrwatch.outputs.lines import LineOutput, opened
 
-__all__ = ("Part", "Prepared", "Reload", "lines_part", "watch_part")
+if TYPE_CHECKING:
+    from ctrwatch.commands.verdicts import Verdicts
+
+__all__ = ("Part", "Prepared", "Reload", "lines_part", "policies_part", "watch_part")
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +107,15 @@ def watch_part(watch: Watch) -> Part:
     async def prepare(_: Configuration, after: Configuration) -> Prepared:
         wanted = settings(after)
         return Prepared(lambda: watch.reload(wanted))
+
+    return prepare
+
+
+def policies_part(verdicts: Verdicts) -> Part:
+    """The policies of the command line, read again. Births that wait keep the rules they wait for."""
+
+    async def prepare(_: Configuration, __: Configuration) -> Prepared:
+        return Prepared(await asyncio.to_thread(verdicts.read_again))
 
     return prepare
 

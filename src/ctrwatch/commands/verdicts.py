@@ -12,7 +12,7 @@ from ctrwatch.commands.asked import SEVERITIES, Asked
 from ctrwatch.core.cel import CelError, Condition, Environment, Facts, Failed
 from ctrwatch.core.chain import Report
 from ctrwatch.core.ids import birth_of
-from ctrwatch.core.judge import Judge
+from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
@@ -61,9 +61,16 @@ class Verdicts:
         self._shown: OrderedDict[str, bool] = OrderedDict()
         self.failed = False
 
-    def judging(self, listener: Listener) -> Judging | None:
-        """*listener*, which hears verdicts too; None where nothing is judged."""
-        return Judging(self.judge, listener) if self.judge is not None else None
+    def judging(
+        self, listener: Listener, act: Callable[[Breach], None] | None = None
+    ) -> Judging | None:
+        """*listener*, which hears verdicts too; None where nothing is judged. See `Judging`."""
+        return Judging(self.judge, listener, act) if self.judge is not None else None
+
+    def read_again(self) -> Callable[[], None]:
+        """What puts the policies in force that the files have now. Raises InputError."""
+        policies = load(self.sources)
+        return lambda: self.judge.swap(policies) if self.judge is not None else None
 
     def showing(self, render: Callable[[Heard], bytes | None]) -> Callable[[Heard], bytes | None]:
         """*render* for what is to be shown; None for the rest."""

@@ -201,6 +201,10 @@ class Chain:
         """Whether one of its directories is a living container's."""
         return self._lifecycle.knows(found)
 
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        return self._lifecycle.places(cgroup)
+
     def subject(self, serial: int) -> Subject | None:
         """Of a living container, for who asks a source about it; None: it has ended."""
         return self._stories.subject(serial)

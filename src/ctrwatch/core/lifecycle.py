@@ -144,6 +144,11 @@ class Lifecycle:
         """Whether one of its directories is a living container's."""
         return any(self._living.owner(place) is not None for place, _ in found.paths)
 
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        container = self._living.owner(cgroup)
+        return tuple(self._living.directories(container)) if container is not None else ()
+
     def vanished(self, cgroup: CgroupKey, boot_ns: int) -> list[Change]:
         """The container that had that directory has none any more, and nobody said so."""
         container = self._living.owner(cgroup)

@@ -21,6 +21,7 @@ __all__ = (
     "CAUSES",
     "OUTCOMES",
     "STATES",
+    "Acted",
     "Asked",
     "Cause",
     "Histogram",
@@ -171,6 +172,15 @@ class Told:
 def _birth(event: ContainerEvent) -> str:
     """The id of the birth that the *event* follows: its own begins with it."""
     return event.id.partition("-")[0]
+
+
+class Acted(NamedTuple):
+    """What was done about violations, so far."""
+
+    enforced: Mapping[tuple[str, str], int] = {}  # by action and result
+    sent: Mapping[str, int] = {}  # by the webhook
+    unsent: int = 0  # wait for it
+    ran: Mapping[str, int] = {}  # by `--on-violation`
 
 
 class Vitals(NamedTuple):

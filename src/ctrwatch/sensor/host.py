@@ -69,31 +69,45 @@ class Host(NamedTuple):
         """
         The path of a cgroup by its id; None when it is gone or can't be asked for.
 
-        For paths that the tracepoint cut. By the kernfs file handle, which is the id
-        (fs/kernfs/mount.c); needs CAP_DAC_READ_SEARCH.
+        For paths that the tracepoint cut.
+        """
+        fd = self.open(key, os.O_PATH)
+        if fd is None:
+            return None
+        try:
+            return self.path(key, fd)
+        finally:
+            os.close(fd)
+
+    def open(self, key: CgroupKey, flags: int) -> int | None:
+        """
+        The directory of a cgroup by its id, of no other; None when it is gone or can't be had.
+
+        By the kernfs file handle, which is the id (fs/kernfs/mount.c); needs
+        CAP_DAC_READ_SEARCH. The caller closes it.
         """
         hierarchy = self.hierarchies.get(key.hierarchy_id)
         if hierarchy is None:
             return None
         handle = c.create_string_buffer(_HANDLE.pack(8, _KERNFS_HANDLE, key.cgroup_id))
         try:
-            mount = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY)
+            mount = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
             libc = c.CDLL(None, use_errno=True)
-            fd = libc.open_by_handle_at(mount, handle, os.O_PATH | os.O_CLOEXEC)
+            fd = int(libc.open_by_handle_at(mount, handle, flags | os.O_CLOEXEC))
         finally:
             os.close(mount)
-        if fd < 0:
-            return None
+        return fd if fd >= 0 else None
+
+    def path(self, key: CgroupKey, fd: int) -> str | None:
+        """Where the cgroup is whose directory *fd* is; None: that can't be told."""
         try:
             path = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             return None
-        finally:
-            os.close(fd)
-        return path.removeprefix(hierarchy.mount) or "/"
+        return path.removeprefix(self.hierarchies[key.hierarchy_id].mount) or "/"
 
 
 def read_host() -> Host:
