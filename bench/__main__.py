@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from bench import births, cost, host, latency, loss, memory, start
-from bench.page import FULL, QUICK, Scale, Section, page
+from bench.page import FULL, QUICK, Scale, Section, page, replaced, section
 from bench.progress import say
 
 PAGE: Final = Path(__file__).parents[1] / "docs/performance.md"
+SOAK: Final = "Soak"  # its section is written by bench/soak, and stays
 
 
 def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
@@ -57,7 +58,7 @@ def main() -> None:
     text = page(sections)
     print(text)
     if not asked.figures and not asked.quick:
-        PAGE.write_text(text)
+        PAGE.write_text(replaced(text, SOAK, section(PAGE.read_text(), SOAK)))
 
 
 if __name__ == "__main__":
