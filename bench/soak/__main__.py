@@ -33,7 +33,7 @@ from bench.soak.engines import CtrEngine, DockerEngine, Engine, Listing, PodmanE
 from bench.soak.page import TITLE, Result, faults, section
 from bench.soak.stream import read_stream
 from bench.soak.trouble import Daemon, Trouble, Watcher
-from bench.soak.verdict import SECOND_NS, Seen, judge
+from bench.soak.verdict import SECOND_NS, Seen, Start, judge
 from tests.live.bed import Bed
 from tests.live.leftovers import cgroups_of
 
@@ -111,7 +111,7 @@ def _soak(minutes: float, seed: int, ended: threading.Event, *, record: bool) ->
         stack.callback(watcher.stop)
         watcher.start()
         watcher.until_listening()
-        gardens = [Garden(engine, prefix, seed) for engine in engines]
+        gardens = [Garden(engine, prefix, seed, _note) for engine in engines]
         soak = Soak(gardens, daemons, watcher, Trouble([*daemons, watcher], seed), minutes)
         try:
             for garden in gardens:
@@ -122,7 +122,8 @@ def _soak(minutes: float, seed: int, ended: threading.Event, *, record: bool) ->
             for garden in gardens:
                 garden.end()
         listed = _at_the_end(soak)
-        _keep(soak)
+        failed = [line for garden in gardens for line in garden.failed]
+        (HOME / "failures.log").write_text("\n".join(failed))
         return _result(soak, listed, seed)
 
 
@@ -171,12 +172,9 @@ def _at_the_end(soak: Soak) -> Listed:
     return Listed(there, [garden.engine.listing() for garden in soak.gardens])
 
 
-def _keep(soak: Soak) -> None:
-    with (HOME / "starts.jsonl").open("w") as file:
-        for start in all_starts(soak.gardens):
-            file.write(json.dumps(start._asdict()) + "\n")
-    failed = [line for garden in soak.gardens for line in garden.failed]
-    (HOME / "failures.log").write_text("\n".join(failed))
+def _note(start: Start) -> None:
+    with (HOME / "starts.jsonl").open("a") as file:  # one write of a short line: threads don't mix
+        file.write(json.dumps(start._asdict()) + "\n")
 
 
 def _result(soak: Soak, listed: Listed, seed: int) -> Result:

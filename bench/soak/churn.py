@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,8 +43,11 @@ class Plan:
 class Garden:
     """`garden.begin()`, later `garden.end()`; one for each runtime. `starts` and `removed_ns` are the truth."""
 
-    def __init__(self, engine: Engine, prefix: str, seed: int) -> None:
-        self.engine, self._prefix, self._seed = engine, prefix, seed
+    def __init__(
+        self, engine: Engine, prefix: str, seed: int, note: Callable[[Start], None]
+    ) -> None:
+        """*note* hears of each start, in any thread."""
+        self.engine, self._prefix, self._seed, self._heard = engine, prefix, seed, note
         self.starts: list[Start] = []
         self.removed_ns: dict[str, int] = {}
         self.failed: deque[str] = deque(maxlen=7)  # what clients said at last, for a look at it
@@ -156,6 +159,7 @@ class Garden:
             sure=sure, life_s=plan.life_s, kept=plan.keep, again=again,
         )  # fmt: skip
         self.starts.append(start)
+        self._heard(start)
 
     def _note(self, error: Exception) -> None:
         took = "" if isinstance(error, BedError) else " (no end)"
