@@ -112,7 +112,7 @@ def _soak(minutes: float, seed: int, ended: threading.Event, *, record: bool) ->
         watcher.start()
         watcher.until_listening()
         gardens = [Garden(engine, prefix, seed, _note) for engine in engines]
-        soak = Soak(gardens, daemons, watcher, Trouble([*daemons, watcher], seed), minutes)
+        soak = Soak(gardens, daemons, watcher, Trouble([*daemons, watcher, watcher], seed), minutes)
         try:
             for garden in gardens:
                 stack.callback(garden.end)

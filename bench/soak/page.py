@@ -12,7 +12,6 @@ from bench.soak.verdict import Verdict, growth
 TITLE: Final = "Soak"
 FLAT: Final = MB  # as bench/memory.py has it
 LEAST_SAMPLES: Final = 6  # for a second and a last third
-_PARTIAL: Final = 12  # lines of reasons
 
 
 class Result(NamedTuple):
@@ -59,7 +58,7 @@ def section(result: Result) -> str:
         ("`audit` events", _counts(result.audits)),
         ("status of the announcements", _counts(verdict.statuses)),
         ("… partial at first, and completed by an update", f"{verdict.completed:,}"),
-        ("… what was missing at first, and why", _counts(verdict.partial, _PARTIAL)),
+        ("… why something was missing at first", _counts(verdict.partial)),
         ("resident memory, one life", _memory(result)),
     ]
     lines = [f"| {name} | {value} |" for name, value in rows]
@@ -84,13 +83,13 @@ def _bar(value: int, bar: int) -> str:
     return f"{value:,}; {bar}: {'met' if value <= bar else '**not met**'}"
 
 
-def _counts(counts: Counter[str], most: int | None = None) -> str:
+def _counts(counts: Counter[str]) -> str:
     if not counts.total():
         return "0"
-    shown = ", ".join(f"{number:,} {name}" for name, number in counts.most_common(most))
+    shown = ", ".join(f"{number:,} {name}" for name, number in counts.most_common())
     if len(counts) == 1:
         return shown
-    return f"{counts.total():,} ({shown}{', …' if most and len(counts) > most else ''})"
+    return f"{counts.total():,} ({shown})"
 
 
 def faults(verdict: Verdict, most: int) -> Iterable[str]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from ctrwatch.core.ids import birth_of
+from ctrwatch.model import FINAL
 
 SECOND_NS = 1_000_000_000
 SLACK_NS = SECOND_NS // 10  # between the clocks of a file system, of a client, and of the kernel
@@ -26,7 +27,6 @@ REMEMBERS = {
     "docker",
     "ctr",
 }  # whose records ctrwatch finds; Podman's storage is at a place of its own
-FIRST = {"container_create", "existing_container"}
 
 
 class Start(NamedTuple):
@@ -93,7 +93,7 @@ class Verdict(NamedTuple):
     faults: Mapping[str, Sequence[str]]  # by kind
     statuses: Counter[str]
     completed: int  # were partial, and became complete by an update
-    partial: Counter[str]  # field: reason
+    partial: Counter[str]  # by the reasons
 
     def count(self, kind: str) -> int:
         return len(self.faults.get(kind, ()))
@@ -125,12 +125,6 @@ def judge(seen: Seen) -> Verdict:
 def _verdict(seen: Seen, faults: Mapping[str, Sequence[str]], excused: Counter[str]) -> Verdict:
     creates = {birth_of(each.id): each for each in seen.told if each.event == "container_create"}
     partial = [each for each in creates.values() if each.status != "complete"]
-    usual = {
-        item
-        for each in creates.values()
-        if each.status == "complete"
-        for item in each.missing.items()
-    }
     later = {
         birth_of(each.id)
         for each in seen.told
@@ -145,12 +139,7 @@ def _verdict(seen: Seen, faults: Mapping[str, Sequence[str]], excused: Counter[s
         faults=faults,
         statuses=Counter(each.status for each in creates.values()),
         completed=sum(birth_of(each.id) in later for each in partial),
-        partial=Counter(
-            f"{field}: {reason}"
-            for each in partial
-            for field, reason in each.missing.items()
-            if (field, reason) not in usual
-        ),
+        partial=Counter(", ".join(sorted(set(each.missing.values()) - FINAL)) for each in partial),
     )
 
 

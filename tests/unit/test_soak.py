@@ -166,7 +166,7 @@ def test_partial_ones_are_counted_by_what_they_miss() -> None:
     verdict = judge(seen)
 
     assert not verdict.faults
-    assert verdict.partial == {"container_image: unavailable": 1}
+    assert verdict.partial == {"unavailable": 1}
     assert verdict.completed == 1
     assert verdict.statuses == {"partial": 1, "complete": 1}
 
