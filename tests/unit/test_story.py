@@ -564,6 +564,34 @@ def test_a_source_that_does_not_know_yet_is_asked_again_with_growing_pauses() ->
     assert pauses == [2, 4, 8, 16, 32, 64]
 
 
+def test_who_was_never_asked_is_asked_however_late() -> None:
+    """ctrwatch was stopped for some seconds: the deadline is over before the first question."""
+    player = Player()
+    player.change(born(), entered(), placed())
+    player.now_ns = BORN_NS + 3500 * MS
+    (create,) = player.ring_all()
+    assert create.evidence.missing["container_image"] is Missing.DEADLINE
+
+    player.answer("creator", LEADS, at_ms=3501)
+    player.answer("bundle", Found(SPEC), at_ms=3502)
+    player.answer("docker.files", Found(RECORD), at_ms=3503)
+
+    assert player.events[-1].evidence.status == "complete"
+    assert player.events[-1].event == "container_update"
+
+
+def test_who_does_not_know_it_so_late_is_asked_once() -> None:
+    player = Player()
+    player.change(born())
+    player.now_ns = BORN_NS + 3500 * MS
+    player.ring_all()
+
+    player.answer("creator", LEADS, at_ms=3501)
+    player.answer("bundle", NotFound(), at_ms=3502)
+
+    assert "bundle" not in player.open
+
+
 @pytest.mark.parametrize(
     ("answer", "until_s"),
     [

@@ -323,7 +323,9 @@ class Stories:
             return None  # `back` asks again
         age_ns = now_ns - story.born.boot_ns
         late_ns = _GIVE_UP_NS if isinstance(asked.last, Unavailable) else _UNKNOWN_NS
-        if story.told is not None and age_ns >= late_ns:
+        # Who was never asked is, however late: of a ctrwatch that was stopped for a while the
+        # deadline is over before the first question.
+        if story.told is not None and asked.last is not None and age_ns >= late_ns:
             return None
         pause_ns = 0
         if asked.last is not None:
