@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from bench.page import replaced
+from bench.page import megabytes, replaced
 from bench.programs import BUILD, BenchError
 from bench.progress import say
 from bench.soak.churn import Garden, all_starts, removed
@@ -152,10 +152,10 @@ def _churn(soak: Soak, ended: threading.Event) -> None:
 def _say(soak: Soak, after_s: float) -> None:
     births = ", ".join(f"{garden.sure()} {garden.engine.name}" for garden in soak.gardens)
     unsure = sum(len(garden.starts) - garden.sure() for garden in soak.gardens)
-    rss = soak.watcher.samples[-1] / (1 << 20) if soak.watcher.samples else 0
     say(
         f"{after_s / 60:.0f} of {soak.minutes:g} minutes: {births}; {unsure} failed;"
-        f" {soak.trouble.done.total()} kills and stops; {rss:.1f} MB"
+        f" {soak.trouble.done.total()} kills and stops;"
+        f" {megabytes(soak.watcher.resident())}"
     )
 
 

@@ -128,11 +128,14 @@ class Watcher:
             said = self._log.read_text(errors="replace")[-2000:]
             raise BenchError(f"ctrwatch ended with exit code {self.process.returncode}:\n{said}")
 
-    def sample(self) -> int:
+    def sample(self) -> None:
+        self.samples.append(self.resident())
+
+    def resident(self) -> int:
+        """Bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        self.samples.append(int(line.split()[1]) << 10)
-        return self.samples[-1]
+        return int(line.split()[1]) << 10
 
     def stop(self) -> None:
         """In order: what it knows is told."""
@@ -156,7 +159,7 @@ class Trouble:
 
     def pause_s(self) -> float:
         """Until the next one."""
-        return self._chance.uniform(5, 20)
+        return self._chance.uniform(2, 10)
 
     def strike(self, spared: str = "") -> str:
         """*spared*: whom not to kill; it may be stopped for a moment. Returns what was done."""
