@@ -226,7 +226,12 @@ def _lived(start: Start, gap: Gap, aways: Sequence[Away]) -> bool:
 
 
 def _remembered(start: Start, gap: Gap, seen: Seen) -> bool:
-    """For certain, by a runtime that could be asked after the gap."""
+    """
+    For certain, by a runtime that could be asked after the gap.
+
+    Runtimes list when a container was made, not when it was started: one that was made before
+    the gap is not known to have been started in it.
+    """
     asked_ns = gap.until_ns + LISTED_NS
     removed_ns = seen.removed_ns.get(start.container, asked_ns + 1)
     away = any(
@@ -234,7 +239,8 @@ def _remembered(start: Start, gap: Gap, seen: Seen) -> bool:
         for away in seen.aways
     )
     has_record = start.kept and removed_ns > asked_ns and not start.again
-    return start.runtime in REMEMBERS and has_record and not away
+    made_then = start.begun_ns >= gap.since_ns
+    return start.runtime in REMEMBERS and has_record and made_then and not away
 
 
 def _meet(away: Away, since_ns: int, until_ns: int) -> bool:

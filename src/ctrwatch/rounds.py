@@ -77,7 +77,11 @@ class Rounds:
                 gone.pop(birth or "", None)
                 quiet = not unheard and not existing
                 if still_there(self._host, item):
-                    self._feed(msgspec.structs.replace(item, unheard=unheard, quiet=quiet))
+                    self._feed(
+                        msgspec.structs.replace(
+                            item, unheard=unheard, quiet=quiet, birth=birth or ""
+                        )
+                    )
             for event in gone.values():
                 self._feed(Ended(boot_ns=_boot_ns(), event=event))
         if past is not None and self.runtimes is not None:

@@ -123,6 +123,7 @@ def test_no_faults(seen: Seen) -> None:
         pytest.param({"again": True}, {}, True, id="its-record-is-of-an-earlier-start"),
         pytest.param({"runtime": "podman"}, {}, True, id="podmans-records-are-elsewhere"),
         pytest.param({}, {}, False, id="its-record-was-there"),
+        pytest.param({"begun_ns": T - 2 * SECOND_NS}, {}, True, id="it-was-made-before-the-gap"),
         pytest.param({}, {"removed_ns": {"a": T + SECOND_NS}}, True, id="its-record-had-gone"),
         pytest.param(
             {},

@@ -737,6 +737,20 @@ def test_a_pod_that_the_path_proves_is_known_without_asking() -> None:
 # --- ids, clocks, losses ------------------------------------------------------------------
 
 
+def test_a_birth_keeps_the_id_that_an_earlier_ctrwatch_gave_it() -> None:
+    """Its create was told before its directory in the unified hierarchy was made."""
+    before, after = Player(wait_ns=0), Player(wait_ns=0)
+    (create,) = before.change(born())
+    found = listed_birth()
+    assert found.listed is not None
+    known = msgspec.structs.replace(found.listed, birth=create.id)
+
+    (existing,) = after.change(msgspec.structs.replace(found, listed=known))
+
+    assert existing.cgroup.id != create.cgroup.id
+    assert existing.id == create.id
+
+
 def test_the_same_birth_has_the_same_id_whoever_tells_of_it() -> None:
     one, other = Player(), Player()
     complete(one)

@@ -448,8 +448,15 @@ def _has_maker(story: Story) -> bool:
 
 
 def _birth_id(boot_id: str, story: Story) -> str:
-    """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
+    """
+    The same for the same birth, whoever tells of it: a cgroup's id is never used twice.
+
+    Told before its directory in the unified hierarchy was made, it has the id of another
+    one; who finds it later can't know of which, unless an earlier ctrwatch kept it.
+    """
     listed = story.born.listed
+    if listed is not None and listed.birth:
+        return listed.birth
     created = listed.created_ns if listed is not None and story.cgroup == NOWHERE else None
     parts = (
         *(boot_id, *map(str, story.cgroup), story.born.identity.container_id),
