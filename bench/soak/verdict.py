@@ -21,6 +21,7 @@ from ctrwatch.core.ids import birth_of
 from ctrwatch.model import FINAL
 
 SECOND_NS = 1_000_000_000
+FIRST = frozenset({"container_create", "existing_container"})
 SLACK_NS = SECOND_NS // 10  # between the clocks of a file system, of a client, and of the kernel
 LISTED_NS = 6 * SECOND_NS  # after a gap: within this the runtimes have been asked for their lists
 REMEMBERS = {
@@ -156,8 +157,12 @@ def _births(
     """By birth id, each that was announced as new; what is wrong with the order goes to *faults*."""
     births: dict[str, Told] = {}
     ended: set[str] = set()
+    ids: set[str] = set()
     for event in events:
         birth = birth_of(event.id)
+        if event.id in ids and event.event not in FIRST:
+            faults["double"].append(f"{container}: {event.event} {event.id} was told twice")
+        ids.add(event.id)
         if event.event == "container_create":
             if birth in births:
                 faults["double"].append(f"{container}: {event.id} was announced twice")

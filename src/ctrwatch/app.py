@@ -105,6 +105,8 @@ class Watch:
             hierarchies=frozenset(self.host.hierarchies),
         )
         self._chain = Chain(header)
+        if past is not None:
+            self._chain.births = set()
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
         self._at_work: tuple[Enricher, Evidence] | None = None
         self._journal: JournalWriter | None = None

@@ -37,6 +37,9 @@ _STORM_S: Final = 5.0  # a longer one is looked through in pieces
 _DRAIN_S: Final = 2.0  # for the ring to be read: 8 MB take half a second
 _BEAT_S: Final = 0.01  # at which that is looked at: only in a round
 _SINGLY: Final = 100  # of one user's containers that were not heard, in one look
+_STARTING_S: Final = (
+    2.0  # from a runtime's record to its cgroup: 20 to 500 ms measured, on a busy host
+)
 _DOUBTS: Final = 256  # containers that are asked for one by one, in one audit
 _PATH_CUT: Final = 1023  # bytes: a longer path may not be the whole one
 
@@ -86,6 +89,7 @@ class Rounds:
                 self._feed(Ended(boot_ns=_boot_ns(), event=event))
         if past is not None and self.runtimes is not None:
             await self._remember(past, self.runtimes)
+        self._chain.births = None
 
     async def after_loss(self, since_ns: int) -> None:
         """The kernel dropped raw events, the first of them after *since_ns* (wall clock)."""
@@ -161,13 +165,14 @@ class Rounds:
     async def _remember(self, past: Past, runtimes: Runtimes) -> None:
         """What was born and has ended while ctrwatch was away, as far as a runtime keeps it."""
         listing = await runtimes.records()
-        announced = frozenset(
-            [one.container_id for one in self._chain.containers()]
-            + [ContainerId(event.container_id) for event in past.living.values()]
+        until_ns = _boot_ns() + wall_offset_ns()
+        before = frozenset(
+            [ContainerId(event.container_id) for event in past.living.values()]
             + [ContainerId(container_id) for container_id in past.ended]
         )
-        until_ns = _boot_ns() + wall_offset_ns()
-        for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
+        if audit.forgotten(listing, before | self._heard(), past.until_ns, until_ns):
+            await asyncio.sleep(_STARTING_S)
+        for record in audit.forgotten(listing, before | self._heard(), past.until_ns, until_ns):
             self._feed(
                 Listed(
                     boot_ns=_boot_ns(),
@@ -182,6 +187,11 @@ class Rounds:
                     created_ns=record.created_ns,
                 )
             )
+
+    def _heard(self) -> frozenset[ContainerId]:
+        """Since the start, also what has ended by now: it is in no list of the living."""
+        living = (one.container_id for one in self._chain.containers())
+        return frozenset(living) | (self._chain.births or set())
 
     def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
         for item in found:

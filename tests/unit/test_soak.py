@@ -72,6 +72,11 @@ def test_a_birth_told_once_and_its_end_is_no_fault() -> None:
             {"missing": 1},
             id="its-second-start-was-not-told",
         ),
+        pytest.param(
+            Seen([start()], [BORN, told("container_update"), told("container_update"), GONE]),
+            {"double": 1},
+            id="an-update-told-twice",
+        ),
         pytest.param(Seen([start()], [BORN]), {"end": 1}, id="its-end-was-not-told"),
         pytest.param(
             Seen([start()], [BORN, GONE], running=frozenset("a")),
