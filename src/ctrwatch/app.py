@@ -112,7 +112,7 @@ class Watch:
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
-        self._rounds = Rounds(host, sensor, self._chain, self.feed)
+        self._rounds = Rounds(host, sensor, self._chain, self.feed, settings.wait_s)
         self._heard_ns = _boot_ns()  # of the last raw event, or of the beginning
         self._listed = False
         self.caught_up = asyncio.Event()  # the containers that were there have been told

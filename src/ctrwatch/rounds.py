@@ -37,6 +37,7 @@ _STORM_S: Final = 5.0  # a longer one is looked through in pieces
 _DRAIN_S: Final = 2.0  # for the ring to be read: 8 MB take half a second
 _BEAT_S: Final = 0.01  # at which that is looked at: only in a round
 _SINGLY: Final = 100  # of one user's containers that were not heard, in one look
+_LATE_S: Final = 0.5  # that a busy ctrwatch tells after `--wait`
 _STARTING_S: Final = (
     2.0  # from a runtime's record to its cgroup: 20 to 500 ms measured, on a busy host
 )
@@ -58,10 +59,17 @@ class Rounds:
     """What it finds goes to *feed*. One round at a time."""
 
     def __init__(
-        self, host: Host, sensor: Sensor | None, chain: Chain, feed: Callable[[Input], None]
+        self,
+        host: Host,
+        sensor: Sensor | None,
+        chain: Chain,
+        feed: Callable[[Input], None],
+        wait_s: float,
     ) -> None:
+        """*wait_s*: so long a birth may wait until it is told."""
         self._host, self._sensor, self._chain, self._feed = host, sensor, chain, feed
         self.runtimes: Runtimes | None = None  # who lists containers, when they can be asked
+        self._untold_ns = int((wait_s + _LATE_S) * 1e9)
         self._turn = asyncio.Lock()
         self._lost = 0  # of which a gap was told
         self._differ: dict[tuple[Finding, ContainerId], Found] = {}  # at the last audit
@@ -70,6 +78,8 @@ class Rounds:
         """List what is there; with a *past* what is new, and what has gone since."""
         async with self._turn:
             if past is not None:
+                # What was heard last, and not told yet, was not kept.
+                past = past._replace(until_ns=past.until_ns - self._untold_ns)
                 self._gap("restart", past.until_ns)
             gone = dict(past.living) if past is not None else {}
             births = {place: birth for birth, event in gone.items() for place in _places(event)}

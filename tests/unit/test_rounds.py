@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ctrwatch.core.chain import Chain, Input
+from ctrwatch.core.report import Gap
 from ctrwatch.model import ContainerId, Listed, Listing, Record, Runtime, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.rounds import Rounds
@@ -47,7 +48,7 @@ class Restarted:
     def __init__(self) -> None:
         self.chain, self.fed = Chain(HEADER), list[Input]()
         self.chain.births = set()
-        self.rounds = Rounds(HOST, None, self.chain, self.fed.append)
+        self.rounds = Rounds(HOST, None, self.chain, self.fed.append, wait_s=2)
         self.rounds.runtimes = Records(CID)
         self.past = Past(time.time_ns() - 10 * SECOND_NS, {})
 
@@ -66,3 +67,12 @@ async def test_what_was_heard_and_has_ended_already_is_not_told_again() -> None:
 
     assert await watch.begin() == []
     assert watch.chain.births is None  # nothing is kept for it later
+
+
+async def test_a_gap_begins_before_what_was_heard_and_not_told() -> None:
+    watch = Restarted()
+    watch.rounds.runtimes = None
+    await watch.begin()
+
+    (gap,) = [each for each in watch.fed if isinstance(each, Gap)]
+    assert gap.since_ns == watch.past.until_ns - 2_500_000_000

@@ -234,6 +234,8 @@ class Stories:
             path=born.path,
             settled_ns=born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS),
             born_offset_ns=self.wall_offset_ns,
+            # Of one that was there, another ctrwatch may have told updates under the same id.
+            updates=born.listed.boot_ns // _MS if born.listed is not None else 0,
         )
         self._shelf.add(born.serial, story)
         self.untold += 1
