@@ -113,6 +113,8 @@ Docker, `ctr` and Podman start containers that live between 0.1 s and five minut
 stay, some are started again. Meanwhile dockerd, containerd and ctrwatch are killed (SIGKILL) and stopped
 for a moment (SIGSTOP); in the second half ctrwatch is only stopped, for its memory. ctrwatch runs with
 `--state` and is started again at once. What the clients said they had started, and what the runtimes list
-at the end, is compared with what was announced. A start whose client failed with its daemon may be announced or not, but
-not twice. Other work was done on the machine meanwhile.
+at the end, is compared with what was announced; other containers of the host are left out.
+A start whose client failed with its daemon may be announced or not, but not twice. What came and went inside
+of a `watch_gap` must be announced where its runtime still has a record that was made in that time, and could be
+asked; Podman's storage is at a place of its own here, where ctrwatch does not look for it.
 """
