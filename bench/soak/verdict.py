@@ -243,7 +243,9 @@ def _remembered(start: Start, gap: Gap, seen: Seen) -> bool:
         start.runtime in away.runtimes and _meet(away, gap.until_ns - SECOND_NS, asked_ns)
         for away in seen.aways
     )
-    has_record = start.kept and removed_ns > asked_ns and not start.again
+    # After a loss ctrwatch looks at what is there, and does not ask for lists: docs/limits.md.
+    asks = gap.reason == "restart"
+    has_record = asks and start.kept and removed_ns > asked_ns and not start.again
     made_then = start.begun_ns >= gap.since_ns
     return start.runtime in REMEMBERS and has_record and made_then and not away
 

@@ -162,6 +162,13 @@ def test_what_a_gap_excuses(
     assert verdict.excused == ({"restart": 1} if excused else {})
 
 
+def test_of_what_the_kernel_dropped_only_the_living_must_be_told() -> None:
+    lost = GAP._replace(reason="lost")
+
+    assert judge(Seen([start()], [], gaps=[lost])).excused == {"lost": 1}
+    assert kinds(Seen([start(life_s=LONG_S)], [], gaps=[lost])) == {"missing": 1}
+
+
 def test_partial_ones_are_counted_by_what_they_miss() -> None:
     usual = {"container_image_digest": "not_recorded"}
     other = BORN._replace(id="2", container="b", missing=usual)
