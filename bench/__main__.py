@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from bench import births, cost, enforce, history, host, latency, loss, memory, start
-from bench.page import FULL, QUICK, Scale, Section, page
+from bench.page import FULL, QUICK, Scale, Section, page, replaced, section
 from bench.progress import say
+from bench.soak.page import TITLE
 
 PAGE: Final = Path(__file__).parents[1] / "docs/performance.md"
 
@@ -59,7 +60,8 @@ def main() -> None:
     text = page(sections)
     print(text)
     if not asked.figures and not asked.quick:
-        PAGE.write_text(text)
+        soak = section(PAGE.read_text(), TITLE)  # which bench/soak measured, on another day
+        PAGE.write_text(replaced(text, TITLE, soak))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -88,6 +89,23 @@ def table(sections: Iterable[Section]) -> str:
 def page(sections: Sequence[Section]) -> str:
     after = "\n".join(section.after for section in sections if section.after)
     return PAGE.format(machine=machine(), table=table(sections), after=after)
+
+
+def section(text: str, title: str) -> str:
+    """Of a page: from that title, of the second level, up to the next; "" where there is none."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[0] if found else ""
+
+
+def replaced(text: str, title: str, section_: str) -> str:
+    """The page with *section_*, its title included, in that section's place, or at its end."""
+    if not section_:
+        return text
+    before = section(text, title)
+    if not before:
+        return f"{text.rstrip()}\n\n{section_.rstrip()}\n"
+    end = "\n\n" if not text.endswith(before) else "\n"
+    return text.replace(before, section_.rstrip() + end)
 
 
 def _bar(row: Row) -> str:

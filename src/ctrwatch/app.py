@@ -110,12 +110,14 @@ class Watch:
             hierarchies=frozenset(self.host.hierarchies),
         )
         self._chain = Chain(header)
+        if past is not None:
+            self._chain.births = set()
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
         self._at_work: tuple[Enricher, Evidence] | None = None
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
-        self._rounds = Rounds(host, sensor, self._chain, self.feed)
+        self._rounds = Rounds(host, sensor, self._chain, self.feed, settings.wait_s)
         self._heard_ns = boot_clock_ns()  # of the last raw event, or of the beginning
         self._listed = False
         self.caught_up = asyncio.Event()  # the containers that were there have been told

@@ -140,6 +140,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     `unheard`: it was born after ctrwatch had begun, but while it was away, or while the
     kernel dropped raw events. Without `paths` it has ended since; `source` remembers it.
     `quiet`: nobody wants to hear of it, but it is not to be taken for a new one later.
+    `birth`: the id by which an earlier ctrwatch told of it; "": none did, or nobody knows.
     """
 
     boot_ns: int  # when it was looked at
@@ -155,6 +156,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     source: str = "scan"
     runtime: Runtime | None = None  # the source's word
     created_ns: int | None = None  # wall clock; the source's word
+    birth: str = ""
 
 
 # --- evidence: what other sources say ----------------------------------------------

@@ -19,7 +19,7 @@ from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, audit, watch_gap
 from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
 from ctrwatch.event import ContainerEvent, Flood, HostEvent, Verdict
-from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Subject, Task
+from ctrwatch.model import Answer, CgroupKey, ContainerId, Listed, RawEvent, Subject, Task
 
 __all__ = (
     "JOURNAL_VERSION",
@@ -174,6 +174,8 @@ class Chain:
             unified=header.unified,
         )
         self.told: Counter[str] = Counter()
+        # Ids of all births, while somebody compares them with what runtimes list: seconds.
+        self.births: set[ContainerId] | None = None
 
     @property
     def living(self) -> int:
@@ -274,6 +276,8 @@ class Chain:
                 self._lifecycle.dismiss(change.cgroup)
                 effects += self._flood_alarm()
             elif change.serial != dismissed:
+                if self.births is not None and isinstance(change, Born):
+                    self.births.add(change.identity.container_id)
                 effects += self._stories.changed(change)
         return effects
 

@@ -238,6 +238,8 @@ class Stories:
             path=born.path,
             settled_ns=born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS),
             born_offset_ns=self.wall_offset_ns,
+            # Of one that was there, another ctrwatch may have told updates under the same id.
+            updates=born.listed.boot_ns // _MS if born.listed is not None else 0,
         )
         self._shelf.add(born.serial, story)
         self.untold += 1
@@ -313,7 +315,9 @@ class Stories:
             return None  # `back` asks again
         age_ns = now_ns - story.born.boot_ns
         late_ns = _GIVE_UP_NS if isinstance(asked.last, Unavailable) else _UNKNOWN_NS
-        if story.told is not None and age_ns >= late_ns:
+        # Who was never asked is, however late: of a ctrwatch that was stopped for a while the
+        # deadline is over before the first question.
+        if story.told is not None and asked.last is not None and age_ns >= late_ns:
             return None
         pause_ns = 0
         if asked.last is not None:
@@ -406,8 +410,15 @@ def _judgement(event: ContainerEvent) -> tuple[Status, Mapping[str, Missing]]:
 
 
 def _birth_id(boot_id: str, story: Story) -> str:
-    """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
+    """
+    The same for the same birth, whoever tells of it: a cgroup's id is never used twice.
+
+    Told before its directory in the unified hierarchy was made, it has the id of another
+    one; who finds it later can't know of which, unless an earlier ctrwatch kept it.
+    """
     listed = story.born.listed
+    if listed is not None and listed.birth:
+        return listed.birth
     created = listed.created_ns if listed is not None and story.cgroup == NOWHERE else None
     parts = (
         *(boot_id, *map(str, story.cgroup), story.born.identity.container_id),
