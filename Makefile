@@ -1,6 +1,6 @@
 # The project's commands. `make run` and `make test` do everything on a bare Debian or Ubuntu.
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo check test test-vm fuzz bench support lock clean packages
+.PHONY: help setup run demo check test test-vm fuzz bench soak support lock clean packages
 
 BIN  := .venv/bin
 UV   := .build/uv/bin/uv
@@ -44,6 +44,10 @@ fuzz: setup  ## a million broken inputs at every boundary, for half an hour; ARG
 bench: setup  ## loss, latency, cost, memory, start: docs/performance.md; ARGS="--quick", or ARGS="loss cost"
 	@scripts/setup.sh --test
 	$(SUDO) $(BIN)/python -B -m bench $(ARGS)
+
+soak: setup  ## churn of real containers with random kills, MINUTES=30: the Soak section of docs/performance.md
+	@scripts/setup.sh --test
+	$(SUDO) $(BIN)/python -B -m bench.soak --minutes $(or $(MINUTES),30) --page $(ARGS)
 
 support: setup  ## go every way to make a container on this host, and write docs/support.md
 	@scripts/setup.sh --test

@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import births, cost, host, latency, loss, memory, start, usage
-from bench.page import FULL, QUICK, Scale, Section, page
+from bench import births, cost, enforce, history, host, latency, loss, memory, start, usage
+from bench.page import FULL, QUICK, Scale, Section, page, replaced, section
 from bench.progress import say
+from bench.soak.page import TITLE
 
 PAGE: Final = Path(__file__).parents[1] / "docs/performance.md"
 
@@ -36,6 +37,8 @@ def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
         "memory": memory.measure,
         "start": start.measure,
         "births": births.measure,
+        "history": history.measure,
+        "enforce": enforce.measure,
         "usage": usage.measure,
     }
 
@@ -58,7 +61,8 @@ def main() -> None:
     text = page(sections)
     print(text)
     if not asked.figures and not asked.quick:
-        PAGE.write_text(text)
+        soak = section(PAGE.read_text(), TITLE)  # which bench/soak measured, on another day
+        PAGE.write_text(replaced(text, TITLE, soak))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ class Scale(NamedTuple):
     crowd: int = 1_009
     starts: int = 7
     births: int = 101
+    rows: int = 1_000_003
 
 
 FULL = Scale()
@@ -50,6 +52,7 @@ QUICK = Scale(
     crowd=101,
     starts=3,
     births=11,
+    rows=20_011,
 )
 
 
@@ -74,6 +77,8 @@ class Section(NamedTuple):
 def table(sections: Iterable[Section]) -> str:
     lines = ["| figure | ctrwatch | C floor | bar |", "|---|---|---|---|"]
     for section in sections:
+        if not section.rows:
+            continue
         lines.append(f"| **{section.title}** | | | |")
         lines += [
             f"| {row.figure} | {row.ours} | {row.floor} | {_bar(row)} |" for row in section.rows
@@ -84,6 +89,23 @@ def table(sections: Iterable[Section]) -> str:
 def page(sections: Sequence[Section]) -> str:
     after = "\n".join(section.after for section in sections if section.after)
     return PAGE.format(machine=machine(), table=table(sections), after=after)
+
+
+def section(text: str, title: str) -> str:
+    """Of a page: from that title, of the second level, up to the next; "" where there is none."""
+    found = re.search(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return found[0] if found else ""
+
+
+def replaced(text: str, title: str, section_: str) -> str:
+    """The page with *section_*, its title included, in that section's place, or at its end."""
+    if not section_:
+        return text
+    before = section(text, title)
+    if not before:
+        return f"{text.rstrip()}\n\n{section_.rstrip()}\n"
+    end = "\n\n" if not text.endswith(before) else "\n"
+    return text.replace(before, section_.rstrip() + end)
 
 
 def _bar(row: Row) -> str:

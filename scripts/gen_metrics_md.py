@@ -26,7 +26,14 @@ PROMISES: Final = {
 
 # What no table says.
 LABELS_MEAN: Final = {
+    "action": "what a rule asked for",
+    "ended": "`failed`: with an exit code, by a signal, or it could not be started; `killed`: after 10 s;"
+    " `dropped`: too many waited",
+    "result": "as in the [enforcement event](actions.md#stop-the-container)",
+    "sent": "`delivered`: taken; `failed`: a try that was not; `dropped`: no room; `refused`: three times, for what"
+    " it is",
     "cause": "`kernel`: the ring was full, as `lost_before` says; `unreadable`: a record of another shape;"
+    " `forgotten`: somebody made so many that could become a container's that it is not known of the oldest;"
     " `output`: its reader was too slow, or it failed; `journal`: `--record` could not be written",
     "event": "the container event's name",
     "in_time": "the birth had been told, complete, by the time of its first instruction",

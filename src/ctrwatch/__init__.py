@@ -18,17 +18,30 @@ if TYPE_CHECKING:
     from ctrwatch.app import watch
     from ctrwatch.config import Settings
     from ctrwatch.errors import CtrwatchError, HostError, InputError
-    from ctrwatch.event import ContainerEvent
+    from ctrwatch.event import Audit, ContainerEvent, Flood, WatchGap
 
-__all__ = ("ContainerEvent", "CtrwatchError", "HostError", "InputError", "Settings", "watch")
+__all__ = (
+    "Audit",
+    "ContainerEvent",
+    "CtrwatchError",
+    "Flood",
+    "HostError",
+    "InputError",
+    "Settings",
+    "WatchGap",
+    "watch",
+)
 
 # Loaded when they are asked for: `ctrwatch explain` needs none of them.
 _HOMES: Final = {
+    "Audit": "ctrwatch.event",
     "ContainerEvent": "ctrwatch.event",
     "CtrwatchError": "ctrwatch.errors",
+    "Flood": "ctrwatch.event",
     "HostError": "ctrwatch.errors",
     "InputError": "ctrwatch.errors",
     "Settings": "ctrwatch.config",
+    "WatchGap": "ctrwatch.event",
     "watch": "ctrwatch.app",
 }
 

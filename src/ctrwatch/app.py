@@ -17,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final, NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
+
+import msgspec
 
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import (
@@ -33,6 +35,7 @@ from ctrwatch.core.chain import (
     Looked,
     Lost,
     Overdue,
+    Patience,
     Reply,
     Report,
 )
@@ -43,22 +46,23 @@ from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
-from ctrwatch.event import Audit, ContainerEvent, Flood
+from ctrwatch.event import Audit, ContainerEvent, ContainerUsage, Flood, HostEvent, Verdict
 from ctrwatch.evidence import Evidence
 from ctrwatch.meter import Meter
-from ctrwatch.model import Answer, Found, RawEvent
+from ctrwatch.model import Answer, CgroupKey, Found, RawEvent
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
 from ctrwatch.rounds import Rounds
 from ctrwatch.sensor.ebpf import EbpfSensor
 from ctrwatch.sensor.fanotify import FanotifySensor
-from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, read_host, wall_offset_ns
 from ctrwatch.sensor.journal import JournalWriter
 
 __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Heard = Tell | Report | RawEvent
 Listener = Callable[[Heard], None]
 
@@ -76,6 +80,7 @@ class Counts(NamedTuple):
     unverified: int
     lost: int
     flooded: int  # births that were told together
+    forgotten: int  # cgroups that were too many to see whether they become containers
 
 
 class Watch:
@@ -108,14 +113,16 @@ class Watch:
             usage_at_ns=settings.usage_at_ns if settings.usage else None,
         )
         self._chain = Chain(header)
+        if past is not None:
+            self._chain.births = set()
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
         self._at_work: tuple[Enricher, Evidence] | None = None
         self._journal: JournalWriter | None = None
         if settings.record is not None:
             self._journal = JournalWriter(settings.record, header)
+        self._rounds = Rounds(host, sensor, self._chain, self.feed, settings.wait_s)
+        self._heard_ns = boot_clock_ns()  # of the last raw event, or of the beginning
         self._meter: Meter | None = None  # while it runs, with `--usage`
-        self._rounds = Rounds(host, sensor, self._chain, self.feed)
-        self._heard_ns = _boot_ns()  # of the last raw event, or of the beginning
         self._listed = False
         self.caught_up = asyncio.Event()  # the containers that were there have been told
 
@@ -124,7 +131,7 @@ class Watch:
 
         def back(source: str) -> None:
             enricher.back(source)
-            self.feed(Back(boot_ns=_boot_ns(), source=source))
+            self.feed(Back(boot_ns=boot_clock_ns(), source=source))
 
         evidence = Evidence(self.host.directory, self._settings.sockets, back)
         enricher = Enricher(evidence.sources, self._answered)
@@ -156,7 +163,7 @@ class Watch:
             self._at_work = None
             if self._meter is not None:
                 self._meter.close()
-            self.feed(Ending(boot_ns=_boot_ns()))
+            self.feed(Ending(boot_ns=boot_clock_ns()))
             if self._sensor is not None:
                 self._sensor.close()
             await evidence.close()
@@ -166,6 +173,16 @@ class Watch:
     async def audit(self) -> tuple[str, ...]:
         """Compare the host with what was told, now; see `Rounds.audit`."""
         return await self._rounds.audit()
+
+    def reload(self, settings: Settings) -> None:
+        """Take the wait and the sockets of *settings*; the rest of them takes a new watch."""
+        if settings.wait_s != self._settings.wait_s:
+            self.feed(Patience(boot_ns=boot_clock_ns(), wait_ns=int(settings.wait_s * 1e9)))
+        self._settings = msgspec.structs.replace(
+            self._settings, wait_s=settings.wait_s, sockets=settings.sockets
+        )
+        if self._at_work is not None:
+            self._at_work[1].ask_at(settings.sockets)
 
     @property
     def counts(self) -> Counts:
@@ -177,6 +194,7 @@ class Watch:
             unverified=told["unverified"],
             lost=self._chain.lost,
             flooded=told["flooded"],
+            forgotten=self._chain.forgotten,
         )
 
     @property
@@ -191,11 +209,16 @@ class Watch:
             losses={
                 "kernel": self._chain.lost,
                 "unreadable": self._sensor.unreadable if self._sensor is not None else 0,
+                "forgotten": self._chain.forgotten,
                 "journal": self._journal.dropped if self._journal is not None else 0,
             },
             asked=enricher.asked if enricher is not None else {},
             daemons=evidence.states() if evidence is not None else {},
         )
+
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        return self._chain.places(cgroup)
 
     # --- inputs -----------------------------------------------------------------------
 
@@ -209,7 +232,7 @@ class Watch:
                 self.feed(event)
             self._heard_ns = batch[-1].boot_ns
             if (lost := sensor.lost()) > self._chain.lost:
-                self.feed(Lost(boot_ns=_boot_ns(), total=lost))
+                self.feed(Lost(boot_ns=boot_clock_ns(), total=lost))
             if self._chain.lost > told and (looking is None or looking.done()):
                 told = self._chain.lost
                 log.warning("the kernel dropped %d raw events so far; looking around", told)
@@ -228,7 +251,7 @@ class Watch:
             await self._rounds.audit()
 
     def _answered(self, serial: int, source: str, answer: Answer) -> None:
-        self.feed(Reply(boot_ns=_boot_ns(), serial=serial, source=source, answer=answer))
+        self.feed(Reply(boot_ns=boot_clock_ns(), serial=serial, source=source, answer=answer))
         if self._meter is not None and source == INIT.source and isinstance(answer, Found):
             self._meter.first(serial, answer.facts.init_pid)
 
@@ -241,7 +264,7 @@ class Watch:
         self.feed(Looked(cgroup=look.cgroup, caller=caller))
 
     def _overdue(self, serial: int) -> None:
-        self.feed(Overdue(boot_ns=_boot_ns(), serial=serial))
+        self.feed(Overdue(boot_ns=boot_clock_ns(), serial=serial))
 
     def _mind_the_clock(self) -> None:
         offset_ns = wall_offset_ns()
@@ -276,7 +299,7 @@ class Watch:
                 if self._meter is not None:
                     self._meter.heard(effect)
             case Alarm(serial, boot_ns):
-                delay_s = max(0, boot_ns - _boot_ns()) / 1e9
+                delay_s = max(0, boot_ns - boot_clock_ns()) / 1e9
                 asyncio.get_running_loop().call_later(delay_s, self._overdue, serial)
 
 
@@ -335,26 +358,45 @@ async def snapshot(settings: Settings, *, verify: bool = False) -> Snapshot:
     return Snapshot(containers, findings, unavailable)
 
 
+@overload
+def watch(
+    settings: Settings | None = None, *, host_events: Literal[False] = False
+) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]: ...
+
+
+@overload
+def watch(
+    settings: Settings | None = None, *, host_events: Literal[True]
+) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent | HostEvent]]: ...
+
+
 @contextlib.asynccontextmanager
-async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator[ContainerEvent]]:
+async def watch(
+    settings: Settings | None = None, *, host_events: bool = False
+) -> AsyncIterator[AsyncIterator[Any]]:
     """
     Follow this host's containers.
 
     Yields an async iterator of `ContainerEvent`, in order: first the containers that are
-    there, then what happens. A reader that lags 10,000 events behind misses the ones that
-    come then; the number is logged. Raises HostError where the host can't be watched
-    (no privilege, no BTF, no libbpf), with a sentence that says what to do.
+    there, then what happens. With *host_events* there are also events of no one container
+    among them: `WatchGap`, `Audit`, `Flood`. Without, what they say of losses is in the log.
+
+    A reader that lags 10,000 events behind misses the ones that come then; the number is
+    logged. Raises HostError where the host can't be watched (no privilege, no BTF, no
+    libbpf), with a sentence that says what to do.
 
         async with ctrwatch.watch() as events:
             async for event in events:
                 print(event.runtime, event.container_image)
     """
-    queue: asyncio.Queue[ContainerEvent] = asyncio.Queue(_LAG)
+    queue: asyncio.Queue[ContainerEvent | HostEvent | Verdict | ContainerUsage] = asyncio.Queue(
+        _LAG
+    )
     dropped = 0
 
     def listen(heard: Heard) -> None:
         nonlocal dropped
-        if isinstance(heard, Tell):
+        if isinstance(heard, Tell) or (host_events and isinstance(heard, Report)):
             try:
                 queue.put_nowait(heard.event)
             except asyncio.QueueFull:
@@ -376,10 +418,6 @@ async def watch(settings: Settings | None = None) -> AsyncIterator[AsyncIterator
         raise theirs
 
 
-async def _drain(queue: asyncio.Queue[ContainerEvent]) -> AsyncIterator[ContainerEvent]:
+async def _drain(queue: asyncio.Queue[T]) -> AsyncIterator[T]:
     while True:
         yield await queue.get()
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -3,7 +3,8 @@ The command line. Heavy imports stand in the commands: `--help` answers in 100 m
 
 Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something went
 wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
-host); 2 an option or a file that can't be used; 3 this host can't run the sensor.
+host); 2 an option or a file that can't be used; 3 this host can't run the sensor; 4 a
+violation as severe as --fail-on says.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
+from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.core.text import clean, escaped
-from ctrwatch.errors import CtrwatchError
+from ctrwatch.errors import CtrwatchError, InputError
 
 if TYPE_CHECKING:
+    from ctrwatch.commands.configured import Configured
     from ctrwatch.commands.exposed import Exposed
-    from ctrwatch.config import SensorName
+    from ctrwatch.commands.kept import Kept
+    from ctrwatch.core.configuration import FormatName, SensorName, Sockets
+    from ctrwatch.sensor.host import Host
 
 __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
+_STORE: Final = "/var/lib/ctrwatch/history.db"  # the state directory of the unit
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
-_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor."
+_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
 
 
 class _OneLine(logging.Formatter):
@@ -78,15 +85,23 @@ def main(*, verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 
+def _config(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="What is set there holds unless it is given here.  [default: /etc/ctrwatch.toml, if it is there]",
+    )(command)
+
+
 def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
+        _config,
         click.option(
             "--wait",
             type=float,
-            default=2.0,
-            show_default=True,
             metavar="SECONDS",
-            help="How long an event may wait to become complete; 0 tells at once.",
+            help="How long an event may wait to become complete; 0 tells at once.  [default: 2]",
         ),
         click.option(
             "--socket",
@@ -103,7 +118,8 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command(
     short_help="Follow the containers of this host.",
-    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'",
+    epilog="Example: sudo ctrwatch events --format json | jq 'select(.security.privileged)'\n\n"
+    "With a file: echo 'wait = 0.5' > my.toml; sudo ctrwatch events --config my.toml; kill -HUP reloads it.",
 )
 @click.option(
     "--format",
@@ -122,10 +138,14 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Keep the raw stream here, for `ctrwatch replay`.",
 )
 @click.option(
-    "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
+    "--raw/--no-raw",
+    default=None,
+    help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir.",
 )
 @click.option(
-    "--no-existing", is_flag=True, help="Don't list the containers that are there already."
+    "--existing/--no-existing",
+    default=None,
+    help="Whether to list the containers that are there already.  [default: existing]",
 )
 @click.option(
     "--state",
@@ -136,60 +156,82 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--audit",
     type=float,
-    default=600.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How often the host is compared with what was announced; 0 is never.",
+    help="How often the host is compared with what was announced; 0 is never.  [default: 600]",
 )
 @click.option(
     "--sensor",
     type=click.Choice(_SENSORS),
-    default="auto",
-    show_default=True,
-    help="How to hear of cgroups.",
+    help="How to hear of cgroups.  [default: auto]",
 )
 @click.option(
-    "--usage", is_flag=True, help="Also tell what each container uses, and its bill when it ends."
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep every event in this database, for `ctrwatch history`.",
+)
+@click.option(
+    "--keep-days",
+    type=float,
+    default=90.0,
+    show_default=True,
+    help="How long --store keeps them.",
+)
+@click.option(
+    "--keep-mb",
+    type=int,
+    default=2048,
+    show_default=True,
+    help="How much --store keeps.",
+)
+@click.option(
+    "--usage",
+    is_flag=True,
+    default=None,
+    help="Also tell what each container uses, and its bill when it ends.",
 )
 @click.option(
     "--usage-at",
     type=float,
     multiple=True,
-    default=(10.0, 60.0),
-    show_default=True,
     metavar="SECONDS",
-    help="Ages at which that is told; may be given several times.",
+    help="Ages at which that is told; may be given several times.  [default: 10, 60]",
 )
 @click.option(
     "--usage-every",
     type=float,
-    default=60.0,
-    show_default=True,
     metavar="SECONDS",
-    help="How often old containers are looked at; young ones are more often.",
+    help="How often old containers are looked at; young ones are more often.  [default: 60]",
 )
 @click.option(
     "--metrics",
     metavar="ADDRESS",
     help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
 )
+@action_options
+@verdict_options
 @_watch_options
 def events(
     *,
-    format_: str | None,
+    format_: FormatName | None,
     output: Path | None,
     record: Path | None,
-    raw: bool,
-    no_existing: bool,
+    raw: bool | None,
+    existing: bool | None,
     state: Path | None,
-    audit: float,
-    sensor: SensorName,
-    usage: bool,
+    audit: float | None,
+    sensor: SensorName | None,
+    usage: bool | None,
     usage_at: tuple[float, ...],
-    usage_every: float,
+    usage_every: float | None,
+    store: Path | None,
+    keep_days: float,
+    keep_mb: int,
     metrics: str | None,
-    wait: float,
+    config: Path | None,
+    wait: float | None,
     sockets: Sequence[str],
+    **asked: Any,
 ) -> None:
     """Follow the containers of this host: every birth, start, update and removal.
 
@@ -198,29 +240,43 @@ def events(
 
     The text's columns: time, event, runtime, name, image, pod, id; after a "!" stands
     what is missing, and why.
+
+    SIGHUP reads the file of --config again, and opens that of --output again.
     """
-    if metrics is None:  # prometheus-client loads it anyway
+    from ctrwatch.commands.configured import Configured, settings
+    from ctrwatch.core.configuration import Configuration, Output
+
+    command = Configuration(
+        wait=wait,
+        existing=existing,
+        raw=raw,
+        record=_text(record),
+        sensor=sensor,
+        state=_text(state),
+        audit=audit,
+        metrics=metrics,
+        usage=usage,
+        usage_at=usage_at or None,
+        usage_every=usage_every,
+        sockets=_sockets(sockets),
+        output=Output(format=format_, path=_text(output)),
+    )
+    configured = Configured(config, command)
+    settings(configured.value)  # a wrong one is refused before anything begins
+    if configured.value.metrics is None and not needs_openssl(
+        asked
+    ):  # prometheus-client loads it anyway
         leave_out_openssl()
     import asyncio
 
-    from ctrwatch.commands.events import run
-    from ctrwatch.config import Settings
+    from ctrwatch.commands.events import Extras, run
 
-    settings = Settings(
-        wait_s=wait,
-        existing=not no_existing,
-        raw=raw,
-        record=record,
-        state=state,
-        audit_s=audit,
-        sensor=sensor,
-        usage=usage,
-        usage_at_s=usage_at,
-        usage_every_s=usage_every,
-        sockets=_by_kind(sockets),
-    )
-    with _exposed(metrics) as exposed:
-        sys.exit(asyncio.run(run(settings, format_, output, exposed)))
+    acts = actions(asked, settings(configured.value).state)
+    with _exposed(configured) as exposed:
+        judged = verdicts(Asked(**asked), configured.value.wait or 0)
+        keeps = _keeps(store, keep_days, keep_mb)
+        extras = Extras(exposed, judged, keeps, acts)
+        sys.exit(asyncio.run(run(configured, extras)))
 
 
 @main.command(
@@ -234,8 +290,18 @@ def events(
     is_flag=True,
     help="Compare with what the runtimes list; exit code 1 where it differs.",
 )
+@verdict_options
 @_watch_options
-def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Sequence[str]) -> None:
+def ps(
+    *,
+    as_json: bool,
+    no_trunc: bool,
+    verify: bool,
+    config: Path | None,
+    wait: float | None,
+    sockets: Sequence[str],
+    **asked: Any,
+) -> None:
     """The containers of this host now, of every runtime in one table.
 
     --verify asks Docker, containerd, the CRI and Podman for their own lists: one that runs and is
@@ -244,13 +310,17 @@ def ps(*, as_json: bool, no_trunc: bool, verify: bool, wait: float, sockets: Seq
     leave_out_openssl()
     import asyncio
 
+    from ctrwatch.commands.configured import by_kind
     from ctrwatch.commands.ps import run
     from ctrwatch.config import Settings
 
     if os.geteuid() != 0:
         click.echo("ctrwatch: not root: what only root may read is missing here", err=True)
-    settings = Settings(wait_s=wait, sockets=_by_kind(sockets))
-    sys.exit(asyncio.run(run(settings, as_json=as_json, whole=no_trunc, verify=verify)))
+    given = by_kind(_configured(config, sockets))
+    settings = Settings(sockets=given) if wait is None else Settings(wait_s=wait, sockets=given)
+    judged = verdicts(Asked(**asked))
+    running = run(settings, judged, as_json=as_json, whole=no_trunc, verify=verify)
+    sys.exit(asyncio.run(running))
 
 
 @main.command(
@@ -285,6 +355,7 @@ def explain(paths: Sequence[str]) -> None:
     epilog="Example: sudo ctrwatch doctor --json | jq '.[] | select(.state != \"ok\")'",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+@_config
 @click.option(
     "--socket",
     "sockets",
@@ -292,14 +363,15 @@ def explain(paths: Sequence[str]) -> None:
     metavar="KIND=PATH",
     help="Also look at this daemon's socket.",
 )
-def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
+def doctor(*, as_json: bool, config: Path | None, sockets: Sequence[str]) -> None:
     """What this host supports: kernel, privileges, cgroups, runtimes; what is wrong, what to do.
 
     Exit code 1 when something that ctrwatch needs is missing.
     """
+    from ctrwatch.commands.configured import by_kind
     from ctrwatch.commands.doctor import run
 
-    sys.exit(run(_by_kind(sockets), as_json=as_json))
+    sys.exit(run(by_kind(_configured(config, sockets)), as_json=as_json))
 
 
 @main.command(
@@ -316,11 +388,132 @@ def doctor(*, as_json: bool, sockets: Sequence[str]) -> None:
 @click.option(
     "--raw", is_flag=True, help="Also print the kernel's own cgroup_mkdir and cgroup_rmdir."
 )
-def replay(*, file: Path, format_: str | None, raw: bool) -> None:
+@verdict_options
+def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     """Play a recorded stream through the same chain, with the same result."""
     from ctrwatch.commands.replay import run
 
-    run(file, format_, raw=raw)
+    sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
+
+
+@main.group(short_help="Policies: list, show, check, test.")
+def policy() -> None:
+    """Policies judge each birth: `ctrwatch events --policy NAME`.
+
+    \b
+    ctrwatch policy list                      the policies that ship
+    ctrwatch policy show attack-containers    its rules
+    ctrwatch policy check my-policy.yaml      is it right?
+    ctrwatch policy test my-policy.yaml       do its own tests pass?
+    """
+
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@policy.command("list", epilog="Example: ctrwatch policy list --json | jq -r .name")
+@_AS_JSON
+def policy_list(*, as_json: bool) -> None:
+    """The policies that ship, with what they are for."""
+    from ctrwatch.commands.policy import list_
+
+    sys.exit(list_(as_json=as_json))
+
+
+@policy.command("show", epilog="Example: ctrwatch policy show attack-containers --yaml > mine.yaml")
+@click.argument("policy", metavar="FILE|DIR|NAME")
+@click.option("--yaml", "as_yaml", is_flag=True, help="As it is written, to start one's own from.")
+@_AS_JSON
+def policy_show(*, policy: str, as_yaml: bool, as_json: bool) -> None:
+    """The rules of a policy."""
+    from ctrwatch.commands.policy import show
+
+    sys.exit(show(policy, as_json=as_json, as_yaml=as_yaml))
+
+
+@policy.command("check", epilog="Example: ctrwatch policy check /etc/ctrwatch/policies")
+@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
+@_AS_JSON
+def policy_check(*, policies: Sequence[str], as_json: bool) -> None:
+    """Whether policies can be used: types, fields, names. Exit code 2 where one can't."""
+    from ctrwatch.commands.policy import check
+
+    sys.exit(check(policies, as_json=as_json))
+
+
+@policy.command("test", epilog="Example: ctrwatch policy test my-policy.yaml")
+@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
+@_AS_JSON
+def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
+    """Run the tests that policies bring along. Exit code 1 where one fails."""
+    from ctrwatch.commands.policy import test
+
+    sys.exit(test(policies, as_json=as_json))
+
+
+@main.command(
+    short_help="What was told, asked for again.",
+    epilog="Example: sudo ctrwatch history --since 7d --image nginx --csv > nginx.csv",
+)
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path(_STORE),
+    show_default=True,
+    metavar="FILE",
+    help="What `events --store` wrote.",
+)
+@click.option("--image", metavar="GLOB", help="As the event names it, or as you would: nginx.")
+@click.option("--digest", metavar="DIGEST", help="sha256:…, or its beginning.")
+@click.option("--runtime", metavar="NAME", help="docker, containerd, podman, …")
+@click.option("--pod", metavar="GLOB")
+@click.option("--namespace", metavar="GLOB", help="The pod's Kubernetes namespace.")
+@click.option("--name", metavar="GLOB", help="The container's name.")
+@click.option("--id", "id_", metavar="ID", help="A container's or an event's, or its beginning.")
+@click.option("--event", "events_", multiple=True, metavar="EVENT", help="As container_create.")
+@click.option("--violation", "--violations", "violations", is_flag=True, help="Only violations.")
+@click.option(
+    "--severity",
+    "severities",
+    multiple=True,
+    type=click.Choice(("info", "low", "medium", "high", "critical")),
+    help="Only violations of it.",
+)
+@click.option("--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h.")
+@click.option("--until", metavar="TIME", help="The same; that moment is not included.")
+@click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
+@click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
+@click.option(
+    "--verify", is_flag=True, help="Look whether a row was changed, taken away or put in."
+)
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="NUMBER:HASH",
+    help="With --verify: a head that was printed then must be in it.",
+)
+def history(
+    *, store: Path, as_json: bool, as_csv: bool, verify: bool, heads: Sequence[str], **given: Any
+) -> None:
+    """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
+
+    Oldest first. --verify looks at the chain of hashes through all rows, says where it is broken
+    (exit code 1), and prints its newest head: keep that elsewhere.
+    """
+    from ctrwatch.commands import history as command
+    from ctrwatch.commands.filters import asked
+    from ctrwatch.core.hashchain import Head
+
+    if as_json and as_csv:
+        raise click.UsageError("--json or --csv, not both")
+    if heads and not verify:
+        raise click.UsageError("--head goes with --verify")
+    if verify:
+        sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
+    form = "json" if as_json else "csv" if as_csv else "table"
+    sys.exit(command.run(store, asked(**given), form))
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")
@@ -333,12 +526,43 @@ def schema() -> None:
     click.echo(json.dumps(of_event(), indent=2))
 
 
-def _exposed(metrics: str | None) -> contextlib.AbstractContextManager[Exposed | None]:
-    if metrics is None:
+def _keeps(path: Path | None, days: float, megabytes: int) -> Callable[[Host], Kept] | None:
+    if path is None:
+        return None
+    from ctrwatch.commands.kept import Kept
+    from ctrwatch.outputs.store import Keep
+
+    keep = Keep(days, megabytes).checked()
+    return lambda host: Kept(path, keep, host)
+
+
+def _exposed(configured: Configured) -> contextlib.AbstractContextManager[Exposed | None]:
+    if configured.value.metrics is None:
         return contextlib.nullcontext()
     from ctrwatch.commands.exposed import Exposed
 
-    return Exposed(metrics)
+    try:
+        return Exposed(configured.value.metrics)
+    except InputError as error:
+        raise configured.blamed("metrics", error) from None
+
+
+def _configured(config: Path | None, sockets: Sequence[str]) -> Sockets:
+    """The sockets that are given, or stand in the file."""
+    from ctrwatch.commands.configured import Configured
+    from ctrwatch.core.configuration import Configuration
+
+    return Configured(config, Configuration(sockets=_sockets(sockets))).value.sockets
+
+
+def _sockets(given: Sequence[str]) -> Sockets:
+    from ctrwatch.core.configuration import Sockets
+
+    return Sockets(**{kind: tuple(paths) for kind, paths in _by_kind(given).items()})
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path is not None else None
 
 
 def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:

@@ -140,6 +140,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     `unheard`: it was born after ctrwatch had begun, but while it was away, or while the
     kernel dropped raw events. Without `paths` it has ended since; `source` remembers it.
     `quiet`: nobody wants to hear of it, but it is not to be taken for a new one later.
+    `birth`: the id by which an earlier ctrwatch told of it; "": none did, or nobody knows.
     """
 
     boot_ns: int  # when it was looked at
@@ -155,6 +156,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True, tag="listed"):
     source: str = "scan"
     runtime: Runtime | None = None  # the source's word
     created_ns: int | None = None  # wall clock; the source's word
+    birth: str = ""
 
 
 # --- evidence: what other sources say ----------------------------------------------
@@ -165,7 +167,8 @@ class Missing(StrEnum):
     Why a field is empty. The list is closed, and docs/events.md explains each.
 
     The first group is final: nothing can be learnt, and the event is complete
-    without it. The second group may still be learnt, and makes the event partial.
+    without it. The second group may still be learnt, and makes the event partial; but
+    for CUT, of which the beginning is told.
     """
 
     NOT_IN_POD = "not_in_pod"
@@ -180,6 +183,7 @@ class Missing(StrEnum):
     UNAVAILABLE = "unavailable"  # the source hung, refused, or answered what can't be read
     NOT_FOUND = "not_found"  # every source that might know was asked, and does not
     NO_EVIDENCE = "no_evidence"  # nothing but the cgroup's name speaks for a container
+    CUT = "cut"  # longer than a bound of ours: what is told is its beginning
 
 
 FINAL: Final = frozenset(
@@ -200,6 +204,7 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True):
     destination: str
     type: str
     read_only: bool
+    propagation: str = ""  # private, rshared, …, as the spec says it; "" is not said
 
 
 class Security(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,14 +215,18 @@ class Security(msgspec.Struct, frozen=True, kw_only=True):
     host_network: bool | None = None
     host_pid: bool | None = None
     host_ipc: bool | None = None
+    host_uts: bool | None = None
     capabilities: tuple[str, ...] = ()  # the bounding set, sorted
     mounts: tuple[Mount, ...] = ()
     devices: tuple[str, ...] = ()  # paths in the container
+    block_devices: bool | None = None  # one is among them, or a rule lets it use some
     seccomp: str = ""  # filtered, unconfined
     apparmor: str = ""  # profile; "" is none
     selinux: str = ""  # process label; "" is none
     read_only: bool | None = None  # the root file system
     no_new_privileges: bool | None = None
+    proc_mount: str = ""  # default, unmasked: whether the runtime hides parts of /proc
+    sysctls: dict[str, str] = {}  # of the kernel, set for its namespaces
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -226,6 +235,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     cpu_cores: float | None = None
     pids: int | None = None
+    cpu_shares: int | None = None  # its weight beside others
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,7 +250,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """
     What one source says of one container. `None`: it does not say.
 
-    `absent` names fields of which the source knows that there is nothing to know.
+    `absent` names fields of which the source knows that there is nothing (more) to know.
     `corrects` are fields of which it knows better than who spoke before it.
     """
 

@@ -19,6 +19,7 @@ __all__ = ("NUMBERS", "READING", "keep")
 NUMBERS: Final = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
+    "CAP_KILL": 5,
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_PTRACE": 19,
 }

@@ -24,10 +24,10 @@ from ctrwatch.core.chain import Chain, Ended, Input, Vanished
 from ctrwatch.core.changes import Living
 from ctrwatch.core.report import Found, Gap
 from ctrwatch.event import ContainerEvent, Finding, GapReason
-from ctrwatch.model import ContainerId, Leads, Listed, Listing, Subject
+from ctrwatch.model import ContainerId, Leads, Listed, Listing, Record, Subject
 from ctrwatch.outputs.state import Past
 from ctrwatch.ports import Sensor
-from ctrwatch.sensor.host import Host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, wall_offset_ns
 from ctrwatch.sensor.scan import scan, still_there
 
 __all__ = ("Rounds",)
@@ -37,6 +37,10 @@ _STORM_S: Final = 5.0  # a longer one is looked through in pieces
 _DRAIN_S: Final = 2.0  # for the ring to be read: 8 MB take half a second
 _BEAT_S: Final = 0.01  # at which that is looked at: only in a round
 _SINGLY: Final = 100  # of one user's containers that were not heard, in one look
+_LATE_S: Final = 0.5  # that a busy ctrwatch tells after `--wait`
+_STARTING_S: Final = (
+    2.0  # from a runtime's record to its cgroup: 20 to 500 ms measured, on a busy host
+)
 _DOUBTS: Final = 256  # containers that are asked for one by one, in one audit
 _PATH_CUT: Final = 1023  # bytes: a longer path may not be the whole one
 
@@ -55,10 +59,17 @@ class Rounds:
     """What it finds goes to *feed*. One round at a time."""
 
     def __init__(
-        self, host: Host, sensor: Sensor | None, chain: Chain, feed: Callable[[Input], None]
+        self,
+        host: Host,
+        sensor: Sensor | None,
+        chain: Chain,
+        feed: Callable[[Input], None],
+        wait_s: float,
     ) -> None:
+        """*wait_s*: so long a birth may wait until it is told."""
         self._host, self._sensor, self._chain, self._feed = host, sensor, chain, feed
         self.runtimes: Runtimes | None = None  # who lists containers, when they can be asked
+        self._untold_ns = int((wait_s + _LATE_S) * 1e9)
         self._turn = asyncio.Lock()
         self._lost = 0  # of which a gap was told
         self._differ: dict[tuple[Finding, ContainerId], Found] = {}  # at the last audit
@@ -67,6 +78,8 @@ class Rounds:
         """List what is there; with a *past* what is new, and what has gone since."""
         async with self._turn:
             if past is not None:
+                # What was heard last, and not told yet, was not kept.
+                past = past._replace(until_ns=past.until_ns - self._untold_ns)
                 self._gap("restart", past.until_ns)
             gone = dict(past.living) if past is not None else {}
             births = {place: birth for birth, event in gone.items() for place in _places(event)}
@@ -77,11 +90,16 @@ class Rounds:
                 gone.pop(birth or "", None)
                 quiet = not unheard and not existing
                 if still_there(self._host, item):
-                    self._feed(msgspec.structs.replace(item, unheard=unheard, quiet=quiet))
+                    self._feed(
+                        msgspec.structs.replace(
+                            item, unheard=unheard, quiet=quiet, birth=birth or ""
+                        )
+                    )
             for event in gone.values():
-                self._feed(Ended(boot_ns=_boot_ns(), event=event))
+                self._feed(Ended(boot_ns=boot_clock_ns(), event=event))
         if past is not None and self.runtimes is not None:
             await self._remember(past, self.runtimes)
+        self._chain.births = None
 
     async def after_loss(self, since_ns: int) -> None:
         """The kernel dropped raw events, the first of them after *since_ns* (wall clock)."""
@@ -120,19 +138,9 @@ class Rounds:
         await self._drained()
         living = self._chain.containers()
         announced = frozenset(one.container_id for one in living)
-        now_ns = _boot_ns() + wall_offset_ns()
+        now_ns = boot_clock_ns() + wall_offset_ns()
         for record in audit.missed(listing, announced, now_ns):
-            self._note(
-                Found(
-                    boot_ns=_boot_ns(),
-                    finding="missed",
-                    source=record.source,
-                    container_id=record.container_id,
-                    runtime=record.runtime,
-                    name=record.name,
-                    image=record.image,
-                )
-            )
+            self._note(_missed(record))
         told = ((one.serial, self._chain.last_told(one.serial)) for one in living)
         in_doubt = audit.doubts(listing, ((serial, event) for serial, event in told if event))
         for serial, event in in_doubt[:_DOUBTS]:
@@ -142,7 +150,7 @@ class Rounds:
             if self._chain.subject(serial) is not None:  # it has not ended meanwhile
                 self._note(
                     Found(
-                        boot_ns=_boot_ns(),
+                        boot_ns=boot_clock_ns(),
                         finding="unknown_to_runtime",
                         source="runtimes",
                         container_id=ContainerId(event.container_id),
@@ -157,36 +165,29 @@ class Rounds:
     async def _remember(self, past: Past, runtimes: Runtimes) -> None:
         """What was born and has ended while ctrwatch was away, as far as a runtime keeps it."""
         listing = await runtimes.records()
-        announced = frozenset(
-            [one.container_id for one in self._chain.containers()]
-            + [ContainerId(event.container_id) for event in past.living.values()]
+        until_ns = boot_clock_ns() + wall_offset_ns()
+        before = frozenset(
+            [ContainerId(event.container_id) for event in past.living.values()]
             + [ContainerId(container_id) for container_id in past.ended]
         )
-        until_ns = _boot_ns() + wall_offset_ns()
-        for record in audit.forgotten(listing, announced, past.until_ns, until_ns):
-            self._feed(
-                Listed(
-                    boot_ns=_boot_ns(),
-                    container_id=record.container_id,
-                    paths=(),
-                    identity=None,
-                    leads=Leads(),
-                    uid=record.uid,
-                    unheard=True,
-                    source=record.source,
-                    runtime=record.runtime,
-                    created_ns=record.created_ns,
-                )
-            )
+        if audit.forgotten(listing, before | self._heard(), past.until_ns, until_ns):
+            await asyncio.sleep(_STARTING_S)
+        for record in audit.forgotten(listing, before | self._heard(), past.until_ns, until_ns):
+            self._feed(_ended(record))
+
+    def _heard(self) -> frozenset[ContainerId]:
+        """Since the start, also what has ended by now: it is in no list of the living."""
+        living = (one.container_id for one in self._chain.containers())
+        return frozenset(living) | (self._chain.births or set())
 
     def _feed_all(self, found: Iterable[Listed], vanished: Iterable[Living]) -> None:
         for item in found:
             self._feed(msgspec.structs.replace(item, unheard=True))
         for one in vanished:
-            self._feed(Vanished(boot_ns=_boot_ns(), cgroup=one.cgroups[0]))
+            self._feed(Vanished(boot_ns=boot_clock_ns(), cgroup=one.cgroups[0]))
 
     def _gap(self, reason: GapReason, since_ns: int, lost: int | None = None) -> None:
-        now_ns = _boot_ns()
+        now_ns = boot_clock_ns()
         until_ns = now_ns + wall_offset_ns()
         self._feed(
             Gap(boot_ns=now_ns, reason=reason, since_ns=since_ns, until_ns=until_ns, lost=lost)
@@ -233,10 +234,43 @@ class Rounds:
             await asyncio.sleep(_BEAT_S)
 
 
+def _missed(record: Record) -> Found:
+    """It runs, as a runtime lists it, and was not told."""
+    return Found(
+        boot_ns=boot_clock_ns(),
+        finding="missed",
+        source=record.source,
+        container_id=record.container_id,
+        runtime=record.runtime,
+        name=record.name,
+        image=record.image,
+    )
+
+
+def _ended(record: Record) -> Listed:
+    """It was born and has ended, both unheard."""
+    return Listed(
+        boot_ns=boot_clock_ns(),
+        container_id=record.container_id,
+        paths=(),
+        identity=None,
+        leads=Leads(),
+        uid=record.uid,
+        unheard=True,
+        source=record.source,
+        runtime=record.runtime,
+        created_ns=record.created_ns,
+    )
+
+
 def _in_tree(finding: Finding, container_id: ContainerId, path: str) -> Found:
     """What the cgroup tree shows: it is put right at once, so it is found once."""
     return Found(
-        boot_ns=_boot_ns(), finding=finding, source="scan", container_id=container_id, path=path
+        boot_ns=boot_clock_ns(),
+        finding=finding,
+        source="scan",
+        container_id=container_id,
+        path=path,
     )
 
 
@@ -253,7 +287,3 @@ def _bounded(items: Iterable[Listed]) -> list[Listed]:
 
 def _places(event: ContainerEvent) -> Iterator[tuple[int | None, int | None, str]]:
     yield event.cgroup.hierarchy_id, event.cgroup.id, event.container_id
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

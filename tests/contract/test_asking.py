@@ -94,6 +94,21 @@ async def test_a_daemon_that_is_away_is_asked_no_more_until_it_greets(
     assert end == f"docker: {HERE} answers again"
 
 
+async def test_a_daemon_that_is_forgotten_is_asked_no_more() -> None:
+    world = World()
+    world.daemons[HERE] = Unanswered("connection refused", away=True)
+    daemons = Daemons("docker", world.greet, world.is_back)
+    await daemons.ask([HERE], world.question)
+    (task,) = (each for each in asyncio.all_tasks() if each.get_name() == "docker")
+
+    daemons.forget(HERE)
+    daemons.forget(THERE)
+
+    await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+    assert daemons.states([]) == {}
+
+
 async def test_how_it_stands_with_each_is_known_without_asking() -> None:
     world = World()
     daemons = Daemons("docker", world.greet, world.is_back)

@@ -37,6 +37,16 @@ def test_given_sockets_come_first_and_each_once(socket: Path) -> None:
     assert sockets.present("docker") == [str(given), str(link)]
 
 
+def test_other_sockets_are_given_later(socket: Path) -> None:
+    before, after = bind(socket.with_name("before")), bind(socket.with_name("after"))
+    bind(socket)
+    sockets = Sockets({"docker": [str(before)]}, (Place("docker", str(socket), "test"),))
+    sockets.given({"docker": [str(after)]})
+    assert sockets.present("docker") == [str(after), str(socket)]
+    sockets.given({})
+    assert sockets.present("docker") == [str(socket)]
+
+
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo])
 def test_what_is_no_socket(socket: Path, make: object) -> None:
     make(socket)  # type: ignore[operator]

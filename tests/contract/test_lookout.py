@@ -73,6 +73,19 @@ async def test_socket_that_is_there_already_is_no_news(base: Path) -> None:
     heard.lookout.close()
 
 
+async def test_other_places_from_now_on(base: Path) -> None:
+    here, new = bind(base / "here.sock"), bind(base / "new.sock")
+    later, gone = base / "later.sock", base / "gone.sock"
+    heard = Heard(here, gone)
+    heard.lookout.watch([Place("docker", str(each), "test") for each in (here, new, later)])
+    assert await heard.next() == new  # it is there, and was no place before
+    bind(gone)
+    bind(later)
+    assert await heard.next() == later
+    assert heard.nothing()
+    heard.lookout.close()
+
+
 async def test_directories_that_come_one_by_one(base: Path) -> None:
     place = base / "run/k3s/containerd/containerd.sock"
     heard = Heard(place)

@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = {
     page.name: page.read_text() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
 }
-ADDRESSES: Final = {"keepachangelog.com", "semver.org"}  # where a reader may be sent
+ADDRESSES: Final = {"keepachangelog.com", "semver.org", "cel.dev"}  # where a reader may be sent
 OTHERS: Final = {"--root", "--cgroup-parent"}  # options of other programs that stand alone
 UNITS: Final = {"bytes": 1, "characters": 1, "": 1, "KB": 1 << 10, "MB": 1 << 20}
 
@@ -33,17 +33,27 @@ def code(page: str) -> list[str]:
 
 
 def options(command: click.Command) -> set[str]:
-    return {"--help"} | {name for option in command.params for name in option.opts}
+    return {"--help"} | {
+        name for option in command.params for name in (*option.opts, *option.secondary_opts)
+    }
+
+
+def named(words: str) -> click.Command | None:
+    """A command, or one of a group's."""
+    command: click.Command | None = main
+    for word in words.split():
+        command = command.commands.get(word) if isinstance(command, click.Group) else None
+    return command
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_command_that_is_named_has_its_options(name: str) -> None:
     wrong = []
     for line in code(PAGES[name]):
-        found = re.match(r"(?:sudo )?(?:\S*/)?ctrwatch (\w+)\b([^|]*)", line)
+        found = re.match(r"(?:sudo )?(?:\S*/)?ctrwatch ((?:policy )?\w+)\b([^|]*)", line)
         if found is None or found[1].startswith("-"):
             continue
-        command = main.commands.get(found[1])
+        command = named(found[1])
         given = {word.partition("=")[0] for word in shlex.split(found[2]) if word[:2] == "--"}
         if command is None or not given <= options(command):
             wrong.append(line)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Final
 
+import h11
+
 from ctrwatch.core.annotations import who
 from ctrwatch.core.spec import SpecError, read_spec
 from ctrwatch.evidence import bolt, docker, engine, http, libpod, podman
@@ -15,6 +17,7 @@ from ctrwatch.evidence.bundle import _docker_root
 from ctrwatch.evidence.files import Tree, Unreadable
 from ctrwatch.evidence.values import joined, sha256
 from ctrwatch.model import ContainerId, Facts, Leads, Subject
+from ctrwatch.outputs.webhook import exchanged
 from tests.fuzz.boundary import Boundary, require
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.telling import CID, DATA, Memory, Parsed, straight, tell
@@ -27,6 +30,7 @@ __all__ = (
     "docker_http",
     "podman_documents",
     "podman_storage",
+    "webhook",
 )
 
 _DIRECTORIES: Final[Mapping[str, str]] = {
@@ -195,6 +199,29 @@ def docker_http() -> Boundary:
         return response.status, len(response.body).bit_length()
 
     return Boundary(seeds, lambda mutator, seeds: mutator.raw(seeds), feed, (Unanswered,))
+
+
+def webhook() -> Boundary:
+    """What a webhook's receiver answers; of it only the head is read."""
+    seeds = [
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://x/\x1b[2J\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 500 Oops\r\nConnection: close\r\n\r\noops",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+    ]
+    request = h11.Request(
+        method="POST", target="/", headers=[("Host", "x"), ("Content-Length", "2")]
+    )
+
+    def feed(raw: bytes) -> Hashable:
+        wire: Any = _Wire(raw)
+        answer, said = straight(exchanged(wire, wire, request, b"{}"))
+        require("it is one printable line", said.isprintable() and len(said) < 300)
+        return answer, len(said).bit_length()
+
+    refused = (h11.RemoteProtocolError,)
+    return Boundary(seeds, lambda mutator, seeds: mutator.raw(seeds), feed, refused)
 
 
 # --- Podman ----------------------------------------------------------------------------------

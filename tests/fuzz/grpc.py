@@ -25,7 +25,7 @@ from tests.fuzz.boundary import Boundary, require
 from tests.fuzz.mutate import Mutator
 from tests.fuzz.telling import DATA, Memory, straight, tell
 
-__all__ = ("containerd", "containerd_content", "cri_answers")
+__all__ = ("Answers", "Calls", "containerd", "containerd_content", "cri_answers", "recorded")
 
 _GET: Final = "/containerd.services.containers.v1.Containers/Get"
 _READ: Final = "/containerd.services.content.v1.Content/Read"
@@ -35,7 +35,7 @@ _CRI: Final = "/runtime.v1.RuntimeService/"
 Answers = tuple[tuple[str, bytes], ...]  # by method, each once
 
 
-class _Calls:
+class Calls:
     """Stands where rpc.Client does: an answer for each method, whatever it is asked for."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _Calls:
     async def call(self, method: str, _request: Message, reply: Any, _namespace: str = "") -> Any:
         raw = self.answers.get(method)
         if raw is None:
-            raise rpc.NoSuch
+            raise rpc.NoSuch("NOT_FOUND")
         try:
             return reply.FromString(raw)
         except DecodeError as error:  # as rpc.Client does
@@ -59,7 +59,7 @@ class _Recorded(NamedTuple):
     answers: Answers
 
 
-def _recorded() -> list[_Recorded]:
+def recorded() -> list[_Recorded]:
     """One set of answers for each record of a container, with those of its namespace."""
     by_namespace: dict[str, dict[str, list[bytes]]] = {}
     for each in json.loads((DATA / "containerd/answers.json").read_text()):
@@ -78,7 +78,7 @@ def _recorded() -> list[_Recorded]:
 
 
 def _fed(namespace: str, answers: Answers) -> Hashable:
-    calls: Any = _Calls()
+    calls: Any = Calls()
     calls.answers = dict(answers)
     client = containerd_api.Client(calls)
     source = Containerd(Memory(), Sockets({}, ()))
@@ -100,7 +100,7 @@ def containerd() -> Boundary:
         changed = mutator.message((raw, *others) if mutator.chance(0.05) else (raw,))
         return _Recorded(namespace, (*answers[:at], (method, changed), *answers[at + 1 :]))
 
-    return Boundary(_recorded(), worse, lambda case: _fed(*case), (Unanswered,))
+    return Boundary(recorded(), worse, lambda case: _fed(*case), (Unanswered,))
 
 
 def containerd_content() -> Boundary:
@@ -113,7 +113,7 @@ def containerd_content() -> Boundary:
         ],
     }
     seeds: list[tuple[int, str, bytes]] = []
-    sets = [each for each in _recorded() if _READ in dict(each.answers)]
+    sets = [each for each in recorded() if _READ in dict(each.answers)]
     for number, each in enumerate(sets):
         answers = dict(each.answers)
         content = ReadContentResponse.FromString(answers[_READ]).data
@@ -168,7 +168,7 @@ def cri_answers() -> Boundary:
         return (*answers[:at], (method, mutator.message((raw,))), *answers[at + 1 :])
 
     def feed(answers: Answers) -> Hashable:
-        calls: Any = _Calls()
+        calls: Any = Calls()
         calls.answers = dict(answers)
         outcomes: list[Hashable] = []
         for container_id in (listed.id, listed.pod_sandbox_id):
@@ -180,4 +180,4 @@ def cri_answers() -> Boundary:
 
     seeds = [tuple(answers.items())]
     seeds.append(tuple((key, raw) for key, raw in answers.items() if "Status" not in key))
-    return Boundary(seeds, worse, feed, (Unanswered, rpc.NoSuch))
+    return Boundary(seeds, worse, feed, (Unanswered,))

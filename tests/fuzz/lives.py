@@ -24,6 +24,7 @@ from ctrwatch.core.chain import (
     Looked,
     Lost,
     Overdue,
+    Patience,
     Reply,
     Report,
 )
@@ -258,8 +259,10 @@ class _Lives:
         self._asks.pop((serial, source), None)
         return Reply(boot_ns=self._now_ns, serial=serial, source=source, answer=answer)
 
-    def _rest(self, first: int, second: int, third: int) -> Input:  # noqa: PLR0911 - one for each
-        match third % 8:
+    def _rest(  # noqa: PLR0911 - one for each input
+        self, first: int, second: int, third: int
+    ) -> Input:
+        match third % 10:
             case 0 | 1 if self._alarms:
                 alarm = self._alarms.pop(first % len(self._alarms))
                 self._now_ns = max(self._now_ns, alarm.boot_ns - second % 2)
@@ -285,6 +288,8 @@ class _Lives:
                 return Exited(boot_ns=self._now_ns, serial=first % 50, code=second % 256)
             case 5:
                 return Clock(wall_offset_ns=1_700_000_000 * 10**9 + first)
+            case 8:
+                return Patience(boot_ns=self._now_ns, wait_ns=first % 3_000 * _MS)
             case _:
                 return Overdue(boot_ns=self._now_ns, serial=first % 50)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tests.fuzz import answers, cgroups, grpc, kernel, lines, lives, storages, words
+from tests.fuzz import answers, cgroups, grpc, kernel, lines, lists, lives, states, storages, words
 from tests.fuzz.boundary import Boundary
 
 __all__ = ("BOUNDARIES", "Row")
@@ -16,7 +16,6 @@ class Row(NamedTuple):
     made: Callable[[], Boundary]
 
 
-# The state file (`events --state DIR`) has its place here when it is there.
 BOUNDARIES: Final = {
     "record": Row("a raw record: `core/wire.py`", kernel.record),
     "fanotify": Row("a notice of fanotify's: `core/notices.py`", kernel.fanotify),
@@ -41,9 +40,16 @@ BOUNDARIES: Final = {
     "podman.documents": Row("its documents: `evidence/podman.py`", answers.podman_documents),
     "podman.bolt": Row("its BoltDB: `evidence/bolt.py`", storages.boltdb),
     "podman.sqlite": Row("its SQLite: `evidence/libpod.py`", storages.sqlite),
+    "docker.list": Row("the Engine's list of all containers: `evidence/engine.py`", lists.docker),
+    "containerd.list": Row("containerd's list: `evidence/containerd.py`", lists.containerd),
+    "cri.list": Row("the CRI's lists: `evidence/cri.py`", lists.cri),
+    "podman.list": Row("Podman's storage as a list: `evidence/podman.py`", lists.podman_files),
     "storage.conf": Row("`storage.conf`: `evidence/storage.py`", storages.storage_conf),
     "image": Row("an image's name: `core/reference.py`", words.images_name),
+    "webhook": Row("a webhook's answer: `outputs/webhook.py`", answers.webhook),
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
+    "state": Row("the state file: `outputs/state.py`", states.announced),
+    "config": Row("the configuration file: `core/configuration.py`", words.config),
     "options": Row("times and sockets that are set: `config.py`", words.options),
     "chain": Row("any inputs, and the laws: `core/chain.py`", lives.chain),
     "text": Row("text for a terminal: `core/text.py`", lines.text),

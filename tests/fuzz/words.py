@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctrwatch.cli import _by_kind
+from ctrwatch.commands.configured import settings
 from ctrwatch.config import Settings
-from ctrwatch.core import lxc, nspawn, reference
+from ctrwatch.core import configuration, lxc, nspawn, reference
 from ctrwatch.core.cmdline import conmon_call, is_stage, oci_call, shim_call
 from ctrwatch.core.keepers import kept, named_by
 from ctrwatch.core.machines import machine
@@ -20,6 +21,7 @@ from tests.fuzz.mutate import Mutator
 from tests.fuzz.telling import CID, tell
 
 __all__ = (
+    "config",
     "images_name",
     "keepers",
     "lxc_config",
@@ -225,8 +227,8 @@ def options() -> Boundary:
         except ValueError:
             return "no number"  # click says so
         sockets: Any = _by_kind(words[1:])
-        settings = Settings(wait_s=wait_s, sockets=sockets, record=Path("x"))
-        require("a wait is one", 0 <= settings.wait_s <= 60)
+        made = Settings(wait_s=wait_s, sockets=sockets, record=Path("x"))
+        require("a wait is one", 0 <= made.wait_s <= 60)
         require("a socket has a place", all(p[0] == "/" for each in sockets.values() for p in each))
         for odd in ({words[-1]: ["/a"]}, {"docker": words[-1]}) if words else ():
             try:
@@ -236,3 +238,28 @@ def options() -> Boundary:
         return tuple(sorted(sockets)), int(wait_s * 1e9) > 0
 
     return Boundary(seeds, worse, feed, (InputError,))
+
+
+_CONFIG: Final = (
+    (Path(__file__).parents[2] / "packaging/ctrwatch.toml").read_bytes(),
+    b'wait = 0.5\nexisting = false\nraw = true\naudit = 60\nsensor = "ebpf"\n',
+    b'record = "/r"\nstate = "/s"\nmetrics = "127.0.0.1:9470"\n',
+    b'[sockets]\ndocker = ["/run/d.sock", "/e"]\ncontainerd = []\ncri = ["/c"]\n',
+    b'[output]\nformat = "text"\npath = "/var/log/x"\n',
+    b'sockets.docker = [\n  "/a", # one\n  \'/b\',\n]\noutput = {format = "json"}\n',
+    b'wait = 0x1f\naudit = 1_000\nwait = inf\nrecord = """\n/x"""\n',
+    b"wait = 1979-05-27T07:32:00.999Z\n[[output]]\n",
+)
+
+
+def config() -> Boundary:
+    def feed(raw: bytes) -> Hashable:
+        value = configuration.parse(raw, "f")
+        whole = settings(configuration.overlaid(value, configuration.DEFAULT))
+        paths = [path for each in whole.sockets.values() for path in each]
+        require("a path is one", all(path[0] == "/" and "\0" not in path for path in paths))
+        again = configuration.overlaid(value, value)
+        require("what is said is said", not configuration.changed(value, again))
+        return tuple(configuration.said(value)), len(paths).bit_length(), whole.wait_s > 0
+
+    return Boundary(_CONFIG, lambda mutator, seeds: mutator.raw(seeds), feed, (InputError,))

@@ -78,11 +78,17 @@ class CriClient:
         labels: dict[str, str],
         privileged: bool,
         attempt: int = 0,
+        mounts: dict[str, str] | None = None,
     ) -> str:
+        """*mounts*: where in the container, by the host's directory."""
         config = api.ContainerConfig(
             metadata=api.ContainerMetadata(name=name, attempt=attempt),
             image=api.ImageSpec(image=image),
             command=program,
+            mounts=[
+                api.Mount(host_path=host, container_path=inside)
+                for host, inside in (mounts or {}).items()
+            ],
             labels={
                 "io.kubernetes.container.name": name,
                 "io.kubernetes.pod.name": pod.name,
@@ -107,6 +113,11 @@ class CriClient:
 
     def pod_status(self, pod: Pod) -> Any:
         return self._ask("PodSandboxStatus", pod_sandbox_id=pod.id).status
+
+    def listed(self) -> list[Any]:
+        """As `crictl ps --all` and `crictl pods`: protobuf messages of either kind."""
+        containers, pods = self._ask("ListContainers"), self._ask("ListPodSandbox")
+        return [*containers.containers, *pods.items]
 
     def image_status(self, name: str) -> Any:
         return self._ask("ImageStatus", "ImageService", image=api.ImageSpec(image=name)).image

@@ -150,13 +150,13 @@ class Cri:
             command("ctr", "--address", self.socket, "--namespace", "k8s.io",
                     "image", "import", image.archive)  # fmt: skip
         self._client = stack.enter_context(CriClient(self.socket, systemd=systemd))
-        self._pods: list[Pod] = []
+        self.pods: list[Pod] = []
         stack.callback(self._remove_all)
 
     def pod(self, name: str, namespace: str = "default", **labels: str) -> Pod:
         """Starts the sandbox of a pod, in a cgroup as the kubelet would make it."""
         pod = self._client.run_pod(name, namespace, labels)
-        self._pods.append(pod)
+        self.pods.append(pod)
         return pod
 
     def run(
@@ -168,11 +168,13 @@ class Cri:
         labels: dict[str, str] | None = None,
         privileged: bool = False,
         attempt: int = 0,
+        mounts: dict[str, str] | None = None,
     ) -> str:
         """Creates and starts a container in the pod, and returns its id."""
         return self._client.run_container(
             pod, name, program,
             image=image, labels=labels or {}, privileged=privileged, attempt=attempt,
+            mounts=mounts,
         )  # fmt: skip
 
     def status(self, container: str) -> Any:
@@ -182,6 +184,10 @@ class Cri:
     def pod_status(self, pod: Pod) -> Any:
         """The CRI's PodSandboxStatus, a protobuf message."""
         return self._client.pod_status(pod)
+
+    def listed(self) -> list[Any]:
+        """The CRI's Container and PodSandbox of each, protobuf messages."""
+        return self._client.listed()
 
     def image_status(self, name: str = IMAGE) -> Any:
         """The CRI's Image, a protobuf message."""
@@ -202,10 +208,10 @@ class Cri:
     def remove_pod(self, pod: Pod) -> None:
         """With its containers."""
         self._client.remove_pod(pod)
-        self._pods.remove(pod)
+        self.pods.remove(pod)
 
     def _remove_all(self) -> None:
-        for pod in list(self._pods):
+        for pod in list(self.pods):
             self.remove_pod(pod)
 
 

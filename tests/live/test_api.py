@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import ctrwatch
+from ctrwatch.event import HostEvent
+from tests.live.flood import NOBODY, Flood
 from tests.live.runtimes import Ctr
 from tests.live.watching import DEADLINE_S, environment
 
@@ -52,6 +55,35 @@ async def test_a_container_that_was_there_comes_first(ctr: Ctr) -> None:
         ctr.remove("api-existing")
 
     assert event.runtime == "containerd"
+
+
+async def test_events_of_the_watch_itself_come_to_who_asks_for_them() -> None:
+    """By a flood: it is told ten seconds after its first cgroup."""
+    async with ctrwatch.watch() as simple, ctrwatch.watch(host_events=True) as whole:
+        flooded = asyncio.create_task(first_flood(whole))
+        with Flood() as flood:
+            flood.begin(307)
+            await asyncio.to_thread(flood.end)
+            async with asyncio.timeout(DEADLINE_S):
+                told = await flooded
+        names = set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):  # all that is there
+                async for event in simple:
+                    names.add(event.event)
+
+    assert told.uid == NOBODY
+    assert "container_create" in names
+    assert "flood" not in names
+
+
+async def first_flood(
+    events: AsyncIterator[ctrwatch.ContainerEvent | HostEvent],
+) -> ctrwatch.Flood:
+    async for event in events:
+        if isinstance(event, ctrwatch.Flood):
+            return event
+    raise AssertionError("a watch has no end")
 
 
 async def test_the_readers_own_error_is_not_hidden_in_another() -> None:

@@ -198,6 +198,27 @@ def test_a_users_cgroup_of_that_name_is_not_the_container(docker: Docker) -> Non
     }
 
 
+def test_a_container_that_has_ended_is_not_who_has_its_first_process_s_number_now(ctr: Ctr) -> None:
+    """A bundle's init.pid stays until the task is deleted; pids are used again."""
+    ctr.run("old-ended", "true", namespace="old")
+    until("it has ended", lambda: "STOPPED" in ctr.cli("old", "task", "ls"))
+    tasks = ctr.socket.parent / "state/io.containerd.runtime.v2.task"
+    other = unified() / "ctrwatch-other"
+    other.mkdir()
+    with subprocess.Popen(["/bin/busybox", "sleep", "600"]) as process:
+        try:
+            (other / "cgroup.procs").write_text(str(process.pid))
+            (tasks / "old/old-ended/init.pid").write_text(str(process.pid))
+            rows = [json.loads(line) for line in ctrwatch("ps", "--json").splitlines()]
+        finally:
+            process.kill()
+            process.wait()
+            until("it is empty", partial(removed, other))
+            ctr.remove("old-ended", "old")
+
+    assert "old-ended" not in {row["container_id"] for row in rows}
+
+
 def removed(directory: Path) -> bool:
     with suppress(OSError):
         directory.rmdir()

@@ -68,7 +68,13 @@ def test_a_container_in_the_background(watching: Watching, lxc: Lxc) -> None:
     assert event["limits"]["memory_bytes"] == 64 << 20
     security = event["security"]
     assert security["mounts"] == [
-        {"source": "/tmp", "destination": "/mnt/tmp", "type": "bind", "read_only": True}
+        {
+            "source": "/tmp",
+            "destination": "/mnt/tmp",
+            "type": "bind",
+            "read_only": True,
+            "propagation": "",
+        }
     ]
     assert "CAP_SYS_MODULE" not in security["capabilities"]
     assert "CAP_NET_RAW" in security["capabilities"]

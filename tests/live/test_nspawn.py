@@ -81,7 +81,13 @@ def test_what_its_options_say_is_what_the_kernel_does(watching: Watching, nspawn
     assert (security["seccomp"] == "filtered") is (status["Seccomp"] == "2") is True
     assert (security["host_network"], security["host_pid"]) == (False, False)
     assert security["mounts"] == [
-        {"source": "/tmp", "destination": "/mnt", "type": "bind", "read_only": True}
+        {
+            "source": "/tmp",
+            "destination": "/mnt",
+            "type": "bind",
+            "read_only": True,
+            "propagation": "",
+        }
     ]
     assert event["process"]["cwd"] == "/etc"
 

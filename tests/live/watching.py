@@ -30,18 +30,23 @@ class Watching:
     `with Watching() as watching: …; watching.event("container_create", container_id)`.
 
     It is attached, and has listed what was there, when the block begins. *within*: a
-    program with its arguments that runs it, as `unshare` does.
+    program with its arguments that runs it, as `unshare` does. *lines*: as what they are chosen.
     """
 
-    def __init__(self, *options: str, within: Sequence[str] = ()) -> None:
-        self._options, self._within = options, within
+    def __init__(
+        self,
+        *options: str,
+        within: Sequence[str] = (),
+        lines: Sequence[str] = ("--format", "json"),
+    ) -> None:
+        self._options, self._within = (*lines, *options), within
         self.lines: list[Line] = []
         self.errors: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
 
     def __enter__(self) -> Self:
-        command = (*self._within, *CTRWATCH, "-v", "events", "--format", "json", *self._options)
+        command = (*self._within, *CTRWATCH, "-v", "events", *self._options)
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
         )

@@ -81,6 +81,38 @@ def test_security_of_a_real_bundle(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "proc_mount", "block_devices", "host_uts"),
+    [
+        pytest.param("docker-plain", "default", False, False, id="docker"),
+        pytest.param("docker-privileged", "unmasked", True, False, id="docker-privileged"),
+        pytest.param("docker-host", "default", False, True, id="docker-host"),
+        pytest.param("podman-limits", "default", False, False, id="podman-one-device"),
+        pytest.param("ctr-privileged", "unmasked", True, False, id="ctr-privileged"),
+        pytest.param("cri-container", "unmasked", False, None, id="joins-its-sandbox"),
+        pytest.param("runc-plain", "default", False, False, id="runc"),
+    ],
+)
+def test_proc_disks_and_the_host_name_of_a_real_bundle(
+    name: str, proc_mount: str, block_devices: bool, host_uts: bool | None
+) -> None:
+    found = security(f"bundles/{name}")
+
+    assert (found.proc_mount, found.block_devices, found.host_uts) == (
+        proc_mount,
+        block_devices,
+        host_uts,
+    )
+
+
+def test_sysctls_of_a_real_bundle() -> None:
+    assert security("bundles/docker-plain").sysctls == {
+        "net.ipv4.ip_unprivileged_port_start": "0",
+        "net.ipv4.ping_group_range": "0 2147483647",
+    }
+    assert security("bundles/podman-plain").sysctls == {}
+
+
+@pytest.mark.parametrize(
     ("name", "hosts"),
     [
         pytest.param("sandbox", (True, False, False), id="sandbox-says-what-it-asked-for"),
@@ -110,7 +142,11 @@ def test_what_a_user_asked_for(engine: str) -> None:
     assert found.devices == ("/dev/mynull",)
     mounts = {mount.destination: mount for mount in found.mounts}
     assert mounts["/mnt/hosts"] == Mount(
-        source="/etc/hosts", destination="/mnt/hosts", type="bind", read_only=True
+        source="/etc/hosts",
+        destination="/mnt/hosts",
+        type="bind",
+        read_only=True,
+        propagation="rprivate",
     )
     assert mounts["/data"].source.endswith("/volumes/vol/_data")
     assert not mounts["/data"].read_only
@@ -119,9 +155,9 @@ def test_what_a_user_asked_for(engine: str) -> None:
 
 
 def test_limits_of_ctr_and_the_cri() -> None:
-    for name in ("ctr-limits", "cri-privileged"):
+    for name, shares in (("ctr-limits", 1024), ("cri-privileged", None)):
         said = read_spec((DATA / "bundles" / f"{name}.json").read_bytes())
-        assert said.facts.limits == Limits(memory_bytes=64 << 20, cpu_cores=0.5)
+        assert said.facts.limits == Limits(memory_bytes=64 << 20, cpu_cores=0.5, cpu_shares=shares)
 
 
 PLACES: dict[str, str] = json.loads((DATA / "bundles" / "paths.json").read_bytes())

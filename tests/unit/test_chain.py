@@ -20,6 +20,7 @@ from ctrwatch.core.chain import (
     Looked,
     Lost,
     Overdue,
+    Patience,
     Reply,
 )
 from ctrwatch.core.changes import Look
@@ -208,6 +209,34 @@ def test_containers_that_come_and_go_leave_nothing_behind() -> None:
         ] == []
 
 
+@pytest.mark.parametrize(
+    ("wait_ns", "told_ms"),
+    [
+        pytest.param(500 * MS, 500, id="shorter"),
+        pytest.param(50 * MS, 100, id="over-already"),
+        pytest.param(5000 * MS, 5000, id="longer"),
+    ],
+)
+def test_a_birth_that_waits_has_the_patience_that_is_asked_for_meanwhile(
+    wait_ns: int, told_ms: int
+) -> None:
+    watched, kernel = Watched(), Kernel()
+    for event in kernel.birth("/docker/" + CID, SOMEBODY, V2):
+        watched.feed(event)
+    born_ns = watched.inputs[-2].boot_ns  # type: ignore[union-attr]
+    while any(alarm.boot_ns < born_ns + 1000 * MS for alarm in watched.alarms):
+        watched.ring()  # from now on the wait alone decides
+
+    watched.feed(Patience(boot_ns=born_ns + 100 * MS, wait_ns=wait_ns))
+    while not watched.told:
+        watched.ring()
+
+    assert watched.now_ns == born_ns + told_ms * MS
+    while watched.alarms:
+        watched.ring()
+    assert names(watched.told) == ["create"]
+
+
 # --- the journal --------------------------------------------------------------------------
 
 ANSWERS: st.SearchStrategy[Answer] = st.sampled_from(
@@ -250,7 +279,7 @@ def stream(data: st.DataObject, watched: Watched) -> Iterator[Input]:
     )
     while lives:
         kinds = ["raw"] * 3 + ["answer"] * bool(watched.asks) + ["alarm"] * bool(watched.alarms)
-        match data.draw(st.sampled_from([*kinds, "lost", "clock"])):
+        match data.draw(st.sampled_from([*kinds, "lost", "clock", "patience"])):
             case "raw":
                 life = data.draw(st.sampled_from(lives))
                 if (event := next(life, None)) is None:
@@ -269,6 +298,9 @@ def stream(data: st.DataObject, watched: Watched) -> Iterator[Input]:
             case "lost":
                 kernel.lost += 1
                 yield Lost(boot_ns=kernel.boot_ns, total=kernel.lost)
+            case "patience":
+                wait_ns = data.draw(st.sampled_from([0, 5 * MS, 2000 * MS]))
+                yield Patience(boot_ns=watched.now_ns, wait_ns=wait_ns)
             case _:
                 yield Clock(wall_offset_ns=HEADER.wall_offset_ns + data.draw(st.integers(0, 9)))
     yield Ending(boot_ns=watched.now_ns)

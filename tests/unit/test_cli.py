@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from ctrwatch.cli import main
 
-COMMANDS = ("doctor", "events", "explain", "ps", "replay", "schema")
+COMMANDS = ("doctor", "events", "explain", "history", "ps", "replay", "schema")
 ID = "ab" * 32
 HEADER = {
     "type": "header", "version": 1, "host": "h", "boot_id": "b",
@@ -120,7 +120,77 @@ def test_a_socket_that_is_given_wrongly(command: str, given: str) -> None:
     )
 
 
+# --- the configuration ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["doctor", "events", "ps"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param('sockets.docker = ["x"]', ': sockets.docker: not an absolute path: "x"', id="value"),
+        pytest.param("wiat = 1", ": wiat: no such key; did you mean wait?", id="key"),
+        pytest.param("wait = 1\n\nwait", ":3: Expected '=' after a key", id="toml"),
+        pytest.param(None, ": No such file or directory", id="file"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_file_is_one_line(
+    command: str, content: str | None, says: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.toml"
+    if content is not None:
+        path.write_text(content)
+
+    result = ctrwatch(command, "--config", str(path))
+
+    assert result.exit_code == 2
+    assert f"ctrwatch: {path}{says}" in result.output
+    assert "Traceback" not in result.output
+    assert result.output.count("c.toml") == 1
+
+
+def test_an_address_in_the_file_is_named_as_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('metrics = "nowhere"')
+
+    theirs = ctrwatch("events", "--config", str(path))
+    given = ctrwatch("events", "--config", str(path), "--metrics", "here")
+
+    assert (theirs.exit_code, given.exit_code) == (2, 2)
+    assert theirs.output.startswith(f"ctrwatch: {path}: metrics: nowhere: ")
+    assert given.output.startswith("ctrwatch: --metrics here: ")
+
+
 # --- explain --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        pytest.param(("--enforce=maybe",), "'maybe' is not one of", id="enforce"),
+        pytest.param(("--on-violation", "no-such-program x"), "no such program", id="program"),
+        pytest.param(("--on-violation", ""), "give a program", id="no-program"),
+        pytest.param(("--webhook", "htp://x/SECRET"), "--webhook: not a URL; give", id="url"),
+        pytest.param(("--webhook", "http://u:p@x/"), "no user or password", id="password"),
+        pytest.param(("--webhook", "http://x/"), "--state DIR or --webhook-queue", id="no-queue"),
+        pytest.param(("--webhook-queue", "q"), "give --webhook URL, too", id="no-webhook"),
+        pytest.param(
+            ("--webhook", "http://x/", "--webhook-queue", "q", "--webhook-secret-file", "/none"),
+            "--webhook-secret-file /none: No such file", id="no-secret",
+        ),
+        pytest.param(
+            ("--webhook", "http://x/", "--webhook-queue", "q", "--webhook-secret-file", "/dev/null"),
+            "give 1 to 4096 bytes", id="empty-secret",
+        ),
+    ],
+)  # fmt: skip
+def test_an_action_that_can_not_be_done(given: tuple[str, ...], says: str) -> None:
+    result = process("events", *given)
+
+    assert result.returncode == 2
+    said = result.stderr.decode()
+    assert says in " ".join(said.split())
+    assert "SECRET" not in said
+    assert "Traceback" not in said
 
 
 def test_explain_answers_each_path() -> None:

@@ -86,7 +86,8 @@ def write(
 def test_a_final_reason_leaves_an_event_complete(reason: Missing) -> None:
     event = write(reasons={"container_image": reason})
 
-    assert event.evidence.status == ("complete" if reason in FINAL else "partial")
+    is_complete = reason in FINAL or reason is Missing.CUT
+    assert event.evidence.status == ("complete" if is_complete else "partial")
     assert event.evidence.missing["container_image"] is reason
 
 

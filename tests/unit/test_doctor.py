@@ -68,7 +68,7 @@ def test_a_good_host_is_well() -> None:
     [
         pytest.param(
             REFUSED._replace(kernel="5.4.0-150-generic", ring_buffer=None),
-            "kernel", "problem", "5.8 or later", id="old-kernel",
+            "kernel", "problem", "5.11 or later", id="old-kernel",
         ),
         pytest.param(
             REFUSED._replace(ring_buffer=False), "kernel", "problem", "ring buffer", id="no-ring-buffer"

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from ctrwatch.core.chain import Back, Clock, Ending, Header, Input, Lost, Overdue, Reply
+from ctrwatch.core.chain import Back, Clock, Ending, Header, Input, Lost, Overdue, Patience, Reply
 from ctrwatch.errors import InputError
 from ctrwatch.model import (
     CgroupKey,
@@ -77,6 +77,7 @@ ONE_OF_EACH: list[Input] = [
     Back(boot_ns=1, source="docker"),
     Lost(boot_ns=1, total=5),
     Clock(wall_offset_ns=-5),
+    Patience(boot_ns=1, wait_ns=0),
     Ending(boot_ns=9),
 ]
 

@@ -55,7 +55,8 @@ def births(changes: Iterable[Change]) -> list[Born]:
 
 def remembered(lifecycle: Lifecycle) -> dict[str, int]:
     """What it keeps, by the name of the place; nothing when nothing lives."""
-    kept = {name: value for name, value in vars(lifecycle).items() if hasattr(value, "__len__")}
+    places = {**vars(lifecycle), **vars(lifecycle._living)}
+    kept = {name: value for name, value in places.items() if hasattr(value, "__len__")}
     kept.pop("_mounted", None)
     return {name: len(value) for name, value in kept.items() if len(value)}
 
@@ -480,6 +481,7 @@ def test_strangers_are_bounded() -> None:
         lifecycle.feed(kernel.mkdir(f"/left/{number}", SOMEBODY))
 
     assert remembered(lifecycle) == {"_strangers": 4096}
+    assert lifecycle.forgotten == 9000 - 4096
 
 
 def test_candidates_are_bounded() -> None:
@@ -489,7 +491,19 @@ def test_candidates_are_bounded() -> None:
     for number in range(3000):
         lifecycle.feed(kernel.mkdir(f"/left/{number}", runc("t1", pid=number)))
 
-    assert remembered(lifecycle)["_candidates"] <= 1024
+    assert remembered(lifecycle)["_candidates"] == 1024
+    assert lifecycle.forgotten == 3000 - 1024
+
+
+def test_who_is_not_forgotten_is_not_counted() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+
+    for number in range(9000):
+        made = kernel.mkdir(f"/left/{number}", SOMEBODY)
+        lifecycle.feed(made)
+        lifecycle.feed(kernel.rmdir(made.path))
+
+    assert lifecycle.forgotten == 0
 
 
 def test_the_end_of_a_cut_command_line_is_not_believed() -> None:
@@ -625,18 +639,19 @@ class Laws:
 
 def consistent(lifecycle: Lifecycle) -> None:
     """Its maps tell the same story."""
-    living = set(map(id, lifecycle._living.values()))
+    containers = lifecycle._living
+    living = set(map(id, containers))
     places = {
         CgroupKey(hierarchy, number): id(container)
-        for hierarchy, owners in lifecycle._by_cgroup._owners.items()
+        for hierarchy, owners in containers._by_cgroup._owners.items()
         for number, container in owners.items()
     }
     assert places == {
         cgroup: id(container)
-        for container in lifecycle._living.values()
-        for cgroup in lifecycle._by_cgroup.of(container)
+        for container in containers
+        for cgroup in containers.directories(container)
     }
-    assert {id(container) for container in lifecycle._by_path.values()} <= living
+    assert {id(container) for container in containers._by_path.values()} <= living
     assert {id(container) for container in lifecycle._by_maker.values()} <= living
     assert all(container.maker == maker for maker, container in lifecycle._by_maker.items())
 
@@ -768,8 +783,8 @@ def test_the_laws_hold_for_streams_that_no_kernel_would_send(
                 laws.hear(lifecycle.looked(cgroup, caller))
         consistent(lifecycle)
 
-    living = lifecycle._living.values()
-    for cgroup in [each for one in living for each in lifecycle._by_cgroup.of(one)]:
+    living = lifecycle._living
+    for cgroup in [each for one in living for each in living.directories(one)]:
         gone = RawEvent(
             kind=Kind.RMDIR,
             boot_ns=0,

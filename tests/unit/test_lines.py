@@ -210,7 +210,10 @@ def test_a_line_that_fits_by_half_is_not_there(
 ) -> None:
     resumed: list[int] = []
 
-    def say(dropped: int) -> bytes:
+    begun_ns = time.time_ns()
+
+    def say(dropped: int, since_ns: int) -> bytes:
+        assert begun_ns < since_ns < time.time_ns()
         resumed.append(dropped)
         return b"%d missing\n" % dropped
 
@@ -289,7 +292,7 @@ def test_two_who_append_to_one_file_tear_no_line(tmp_path: Path) -> None:
 def test_a_reader_that_comes_back_finds_one_gap_with_its_number(
     pipe: Pipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    output = LineOutput(pipe.writer, on_resumed=lambda dropped: b"%d missing\n" % dropped)
+    output = LineOutput(pipe.writer, on_resumed=lambda dropped, _: b"%d missing\n" % dropped)
     output.write(b"x" * pipe.size + b"\n")
     pipe.until_full()
     monkeypatch.setattr(lines, "_BYTES", 1000)
@@ -356,6 +359,85 @@ def test_a_path_that_can_not_be_opened_again_leaves_the_old_file(
 
     assert moved.read_bytes() == b"goes on\n"
     assert caplog.messages == [f"{path}: Is a directory; it goes on as before"]
+
+
+def test_what_is_written_after_a_turn_goes_elsewhere_and_what_was_before_does_not(
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / name for name in ("a", "b", "c")]
+    output = LineOutput.open_file(paths[0])
+    for number in range(3003):
+        if number in (1001, 2002):
+            path = paths[number // 1001]
+            output.turn(lines.opened(path), path)
+        output.write(b"%d\n" % number)
+    output.close()
+
+    sent = [b"".join(b"%d\n" % number for number in range(at, at + 1001)) for at in (0, 1001, 2002)]
+    assert [path.read_bytes() for path in paths] == sent
+
+
+def test_a_turn_and_back_leaves_a_pipe_open(pipe: Pipe, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    output = LineOutput(pipe.writer)
+    output.write(b"pipe\n")
+    output.turn(lines.opened(path), path)
+    output.write(b"file\n")
+    output.turn(os.dup(pipe.writer))
+    output.write(b"pipe again\n")
+    output.close()
+    os.close(pipe.writer)
+
+    assert pipe.read_all() == b"pipe\npipe again\n"
+    assert path.read_bytes() == b"file\n"
+
+
+def test_a_file_that_is_renamed_while_the_turn_to_it_waits_is_made_anew(
+    pipe: Pipe, tmp_path: Path
+) -> None:
+    path, before = tmp_path / "events.jsonl", tmp_path / "events.jsonl.1"
+    output = LineOutput(pipe.writer)
+    output.write(b"x" * (pipe.size + 1))  # its last byte waits in write(2)
+    pipe.until_full()
+    output.write(b"pipe\n")
+    output.turn(lines.opened(path), path)
+    path.rename(before)
+    output.reopen()
+    output.write(b"file\n")
+    assert os.read(pipe.reader, pipe.size + 1)
+    output.close()
+    os.close(pipe.writer)
+
+    assert pipe.read_all().endswith(b"xpipe\n")
+    assert before.read_bytes() == b""
+    assert path.read_bytes() == b"file\n"
+
+
+def test_a_full_disk_is_left_for_another(small_disk: Path, tmp_path: Path) -> None:
+    """What is told after the turn is not dropped with what waits for the full disk."""
+    path = tmp_path / "other.jsonl"
+    output = LineOutput.open_file(
+        small_disk, on_resumed=lambda dropped, _: b"%d missing\n" % dropped
+    )
+    output.write(b"x" * ROOM_BYTES * 2 + b"\n")
+    until(lambda: output.trouble is not None)
+    output.write(b"y" * ROOM_BYTES * 2 + b"\n")
+    output.turn(lines.opened(path), path)
+    output.write(b"after\n")
+    output.close()
+
+    assert path.read_bytes() == b"1 missing\nafter\n"  # the other found room for its word
+    assert output.dropped == 2
+
+
+def test_where_lines_may_not_turn_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+
+    for path, says in ((tmp_path, "Is a directory"), (tmp_path / "fifo", "No such device")):
+        with pytest.raises(InputError, match=f"{path}: {says}"):
+            lines.opened(path)
+    with pytest.raises(InputError, match="/dev/null: not a file"):
+        lines.opened(Path("/dev/null"))
 
 
 def test_a_file_is_appended_to(tmp_path: Path) -> None:

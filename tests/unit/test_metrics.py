@@ -21,7 +21,7 @@ WELL = Vitals(
     listed=True,
     living=2,
     untold=1,
-    losses={"kernel": 23, "unreadable": 0, "journal": 0},
+    losses={"kernel": 23, "unreadable": 0, "forgotten": 7, "journal": 0},
     asked={},
     daemons={"docker": {"answering": 1, "away": 1}, "containerd": {"answering": 3}},
 )
@@ -79,6 +79,7 @@ def test_what_a_scrape_shows(output: LineOutput) -> None:
         "ctrwatch_living_containers 2.0",
         "ctrwatch_untold_births 1.0",
         'ctrwatch_losses_total{cause="kernel"} 23.0',
+        'ctrwatch_losses_total{cause="forgotten"} 7.0',
         'ctrwatch_questions_waiting{source="docker"} 5.0',
         'ctrwatch_answers_total{outcome="found",source="docker"} 1.0',
         'ctrwatch_answers_total{outcome="not_found",source="docker"} 1.0',

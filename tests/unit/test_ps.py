@@ -20,3 +20,11 @@ def test_a_cell_is_one_printable_line(field: str, whole: bool) -> None:
 
     assert all(cell.isprintable() for cell in row)
     assert any(cell.startswith("a\\x1b[2J\\u202e") for cell in row)
+
+
+def test_any_number_is_an_age() -> None:
+    """A state, or a journal, may have any."""
+    ages = [ps._age(sign * 10**400) for sign in (1, -1)]
+
+    assert ages[0] == "0s"
+    assert ages[1].endswith("d")

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from ctrwatch.sensor import libbpf
-from ctrwatch.sensor.ebpf import Density
 from ctrwatch.sensor.libbpf import BpfError, RingBuffer
 
 PAGE = mmap.PAGESIZE
@@ -143,18 +142,3 @@ def test_what_can_not_be_mapped_is_an_error_that_says_so() -> None:
 
 
 # --- how densely they come ------------------------------------------------------------------
-
-
-def test_one_birth_is_answered_at_once() -> None:
-    density = Density()
-
-    assert not any(density.add(1, now_s=100 + number / 1000) for number in range(30))
-
-
-def test_in_a_storm_some_are_let_gather_and_after_it_not() -> None:
-    density = Density()
-    storm = [density.add(1, now_s=100 + number / 20_000) for number in range(400)]
-
-    assert not storm[0]
-    assert all(storm[200:])
-    assert not density.add(1, now_s=100.1)

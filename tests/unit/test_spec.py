@@ -139,6 +139,7 @@ def test_without_linux_nothing_is_said_of_namespaces() -> None:
     found = security(read_spec(b"{}"))
 
     assert (found.host_network, found.host_pid, found.host_ipc) == (None, None, None)
+    assert (found.host_uts, found.proc_mount) == (None, "")
 
 
 @pytest.mark.parametrize(
@@ -217,6 +218,74 @@ def test_a_read_only_mount(option: str, read_only: bool) -> None:
     mount = {"source": "/a", "destination": "/b", "type": "bind", "options": [option]}
 
     assert security(changed(MINIMAL, "mounts", [mount])).mounts[0].read_only is read_only
+
+
+@pytest.mark.parametrize(
+    ("options", "propagation"),
+    [
+        pytest.param(["rbind", "rshared"], "rshared", id="rshared"),
+        pytest.param(["slave", "rbind"], "slave", id="slave"),
+        pytest.param(["rbind"], "", id="not-said"),
+    ],
+)
+def test_a_mounts_propagation(options: list[str], propagation: str) -> None:
+    mount = {"source": "/a", "destination": "/b", "type": "bind", "options": options}
+
+    assert security(changed(MINIMAL, "mounts", [mount])).mounts[0].propagation == propagation
+
+
+DENIED: dict[str, Any] = {"allow": False, "access": "rwm"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "uses"),
+    [
+        pytest.param([], False, id="no-rule"),
+        pytest.param([DENIED], False, id="denied"),
+        pytest.param([DENIED, {"allow": True, "type": "b", "access": "m"}], False, id="mknod"),
+        pytest.param([DENIED, {"allow": True, "type": "b", "access": "r"}], True, id="read"),
+        pytest.param(
+            [DENIED, {"allow": True, "type": "b", "major": 8, "minor": 0}], True, id="one"
+        ),
+        pytest.param([DENIED, {"allow": True, "type": "c"}], False, id="character-devices"),
+        pytest.param([{"allow": True}], True, id="all"),
+        pytest.param([{"allow": True}, DENIED], False, id="denied-in-the-end"),
+        pytest.param(
+            [{"allow": True}, {**DENIED, "type": "b", "major": 8, "minor": 0}],
+            True,
+            id="all-but-one",
+        ),
+    ],
+)
+def test_block_devices_by_rule(rules: list[dict[str, Any]], uses: bool) -> None:
+    found = security(changed(MINIMAL, "linux.resources", {"devices": rules}))
+
+    assert found.block_devices is uses
+
+
+@pytest.mark.parametrize(("kind", "uses"), [("b", True), ("c", False)])
+def test_a_block_device_among_its_devices_whatever_it_is_called(kind: str, uses: bool) -> None:
+    devices = [{"path": "/dev/fuse", "type": kind}]
+
+    assert security(changed(MINIMAL, "linux.devices", devices)).block_devices is uses
+
+
+@pytest.mark.parametrize(
+    ("masked", "shown"),
+    [
+        pytest.param(["/proc/kcore", "/sys/firmware"], "default", id="of-proc"),
+        pytest.param(["/sys/firmware"], "unmasked", id="of-sys-only"),
+        pytest.param([], "unmasked", id="none"),
+        pytest.param(None, "unmasked", id="null"),
+    ],
+)
+def test_proc_mount(masked: object, shown: str) -> None:
+    assert security(changed(MINIMAL, "linux.maskedPaths", masked)).proc_mount == shown
+
+
+def test_cpu_shares() -> None:
+    assert limits(changed(MINIMAL, "linux.resources", {"cpu": {"shares": 2}})).cpu_shares == 2
+    assert limits(changed(MINIMAL, "linux.resources", {"cpu": {"shares": 0}})).cpu_shares is None
 
 
 def test_apparmor_selinux_and_a_users_name() -> None:

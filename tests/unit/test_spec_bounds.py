@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 
 from ctrwatch.core import spec
 from ctrwatch.core.spec import Spec, SpecError, read_spec
+from ctrwatch.model import Missing
 
 CONFIG: dict[str, Any] = {
     "ociVersion": "1.2.0",
@@ -82,6 +83,13 @@ def test_garbage_is_a_named_error(raw: bytes) -> None:
         pytest.param(
             "linux.devices", [{"path": "/d"}] * 257, ("security.devices",), id="many-devices"
         ),
+        pytest.param("linux.sysctl", dict.fromkeys(map(str, range(64)), "0"), (), id="sysctls-fit"),
+        pytest.param(
+            "linux.sysctl",
+            dict.fromkeys(map(str, range(65)), "0" * 9999),
+            ("security.sysctls",),
+            id="many-sysctls",
+        ),
     ],
 )
 def test_what_is_too_long_is_cut_and_says_so(
@@ -92,7 +100,8 @@ def test_what_is_too_long_is_cut_and_says_so(
     assert said.cut == cut
     assert said.facts.security is not None
     assert len(said.facts.security.devices) <= spec.DEVICES_MAX
-    assert len(msgspec.json.encode(said.facts)) < 200_000
+    assert said.facts.absent == dict.fromkeys(cut, Missing.CUT)
+    assert len(msgspec.json.encode(said.facts)) < 300_000
     assert said.facts.process is not None
     if "process.args" in cut:
         assert said.facts.process.args[-1].endswith("…")
@@ -112,7 +121,7 @@ PATHS = """
     process process.args process.user process.user.uid process.capabilities.bounding root mounts
     annotations hostname linux linux.namespaces linux.devices linux.resources linux.seccomp
     linux.resources.devices linux.resources.memory linux.resources.cpu linux.resources.unified
-    linux.resources.cpu.quota linux.maskedPaths linux.cgroupsPath
+    linux.resources.cpu.quota linux.maskedPaths linux.cgroupsPath linux.sysctl
 """
 
 

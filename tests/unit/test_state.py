@@ -89,6 +89,7 @@ def test_a_line_that_cannot_be_read_costs_no_other(tmp_path: Path, torn: bytes) 
 
 def test_the_dead_do_not_stay_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_SPARE_BYTES", 20_000)
+    monkeypatch.setattr(module, "_RECENT_NS", 0)
     state = State(tmp_path)
     state.note(event("container_create", "lives"))
     for number in range(500):
@@ -156,3 +157,19 @@ def test_who_has_ended_lately_is_known(tmp_path: Path) -> None:
     again.close()
     assert again.past is not None
     assert again.past.ended == {"b" * 64}
+
+
+def test_who_has_ended_lately_is_known_over_several_restarts(tmp_path: Path) -> None:
+    """A runtime lists it for longer than a ctrwatch may live that is killed again and again."""
+    state = State(tmp_path)
+    born = event("container_create", "a")
+    state.note(born)
+    state.note(event("container_remove", "a"))
+    state.close()
+
+    for _ in range(3):
+        state = State(tmp_path)
+        state.close()
+        assert state.past is not None
+        assert state.past.ended == {born.container_id}
+        assert not state.past.living

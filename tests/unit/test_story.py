@@ -567,6 +567,34 @@ def test_a_source_that_does_not_know_yet_is_asked_again_with_growing_pauses() ->
     assert pauses == [2, 4, 8, 16, 32, 64]
 
 
+def test_who_was_never_asked_is_asked_however_late() -> None:
+    """ctrwatch was stopped for some seconds: the deadline is over before the first question."""
+    player = Player()
+    player.change(born(), entered(), placed())
+    player.now_ns = BORN_NS + 3500 * MS
+    (create,) = player.ring_all()
+    assert create.evidence.missing["container_image"] is Missing.DEADLINE
+
+    player.answer("creator", LEADS, at_ms=3501)
+    player.answer("bundle", Found(SPEC), at_ms=3502)
+    player.answer("docker.files", Found(RECORD), at_ms=3503)
+
+    assert player.events[-1].evidence.status == "complete"
+    assert player.events[-1].event == "container_update"
+
+
+def test_who_does_not_know_it_so_late_is_asked_once() -> None:
+    player = Player()
+    player.change(born())
+    player.now_ns = BORN_NS + 3500 * MS
+    player.ring_all()
+
+    player.answer("creator", LEADS, at_ms=3501)
+    player.answer("bundle", NotFound(), at_ms=3502)
+
+    assert "bundle" not in player.open
+
+
 @pytest.mark.parametrize(
     ("answer", "until_s"),
     [
@@ -710,6 +738,20 @@ def test_a_pod_that_the_path_proves_is_known_without_asking() -> None:
 
 
 # --- ids, clocks, losses ------------------------------------------------------------------
+
+
+def test_a_birth_keeps_the_id_that_an_earlier_ctrwatch_gave_it() -> None:
+    """Its create was told before its directory in the unified hierarchy was made."""
+    before, after = Player(wait_ns=0), Player(wait_ns=0)
+    (create,) = before.change(born())
+    found = listed_birth()
+    assert found.listed is not None
+    known = msgspec.structs.replace(found.listed, birth=create.id)
+
+    (existing,) = after.change(msgspec.structs.replace(found, listed=known))
+
+    assert existing.cgroup.id != create.cgroup.id
+    assert existing.id == create.id
 
 
 def test_the_same_birth_has_the_same_id_whoever_tells_of_it() -> None:

@@ -38,6 +38,7 @@ SCRIPT: Final = f"""#!/bin/sh
 export PYTHONPATH={os.environ.get("PYTHONPATH", "")}
 exec python3 -m ctrwatch "$@"
 """
+CONFIG: Final = Path("/etc/ctrwatch.toml")
 WATCHDOG_S: Final = 10  # for the test; an emulated machine is slow
 DEADLINE_S: Final = 90
 # Each place where evidence lies: root's daemon and its files, a storage, a user's, a bare
@@ -57,6 +58,7 @@ class Result(msgspec.Struct, kw_only=True):
     ways: dict[str, Outcome]
     threads: list[dict[str, str]]  # of /proc/PID/status
     properties: dict[str, str]
+    reloaded: bool  # a file that was not there before
     restarted: bool  # after it had hung
     ended: dict[str, str]
     exposure: float  # by systemd-analyze security: 0 is best, 10 worst
@@ -107,6 +109,7 @@ def main(results: Path) -> None:
         ways = {way.name: outcome for way, outcome in go(chosen, bed, journal)}
         pid = int(properties("MainPID")["MainPID"])
         threads = [status(path) for path in Path(f"/proc/{pid}/task").iterdir()]
+        reloaded = reload(journal)
         known = properties(
             "ActiveState", "NRestarts", "MemoryCurrent", "TasksCurrent", "StatusText"
         )
@@ -117,6 +120,7 @@ def main(results: Path) -> None:
         ways=ways,
         threads=threads,
         properties=known,
+        reloaded=reloaded,
         restarted=restarted,
         ended=ended,
         exposure=exposure(),
@@ -144,6 +148,23 @@ def properties(*names: str) -> dict[str, str]:
 def status(thread: Path) -> dict[str, str]:
     lines = (line.split(":", 1) for line in (thread / "status").read_text().splitlines())
     return {key: value.strip() for key, value in lines if key.startswith(("Cap", "NoNew", "Secc"))}
+
+
+def reload(journal: Journal) -> bool:
+    """Whether it takes a file that is made now, and writes where that says."""
+    output = Path("/var/log/ctrwatch/events.jsonl")
+    CONFIG.write_text(f'wait = 1\n[output]\npath = "{output}"\n')
+    command("systemctl", "reload", UNIT)
+    try:
+        until(
+            "it has said so",
+            lambda: any("wait, output.path" in said for said in list(journal.said)),
+            deadline_s=DEADLINE_S,
+        )
+    finally:
+        CONFIG.unlink()
+        command("systemctl", "reload", UNIT)
+    return output.exists()
 
 
 def hang(pid: int) -> bool:

@@ -34,6 +34,7 @@ def test_systemd_hears_how_it_stands(service: Result) -> None:
     assert service.properties["ActiveState"] == "active"
     assert service.properties["StatusText"] == "listening; 0 containers were there"
     assert service.properties["NRestarts"] == "0"
+    assert service.reloaded
     assert service.restarted  # after it had hung
     assert (service.ended["Result"], service.ended["ExecMainStatus"]) == ("success", "0")
 

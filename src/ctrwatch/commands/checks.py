@@ -69,7 +69,7 @@ CAPABILITIES: Final = {  # include/uapi/linux/capability.h
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
-_FIRST_KERNEL: Final = (5, 8)  # BPF ring buffers, CAP_BPF
+_FIRST_KERNEL: Final = (5, 11)  # BPF ring buffers (5.8), bpf_get_current_task_btf
 _MEMCG_KERNEL: Final = (5, 11)  # from here on BPF memory is no longer locked memory
 _MEMORY_BYTES: Final = 16 << 20  # the ring and the maps, generously
 _ROOT: Final = "run it as root: sudo ctrwatch …"
@@ -115,7 +115,7 @@ def _kernel(facts: HostFacts) -> Check:
     asked = facts.ring_buffer is not None and not _missing_for_bpf(_capabilities(facts))
     if asked or _version(facts.kernel) < _FIRST_KERNEL:
         return Check(
-            "kernel", "problem", f"{what} has no BPF ring buffer", "boot Linux 5.8 or later"
+            "kernel", "problem", f"{what} has no BPF ring buffer", "boot Linux 5.11 or later"
         )
     return Check("kernel", "ok", what)
 

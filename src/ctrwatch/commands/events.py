@@ -14,78 +14,169 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
 from ctrwatch.app import Heard, Watch, open_sensor
-from ctrwatch.commands.lines import chosen
+from ctrwatch.commands.acting import Acting
+from ctrwatch.commands.asked import FAILED
+from ctrwatch.commands.configured import Configured, settings as settings_of
+from ctrwatch.commands.lines import Rendering
+from ctrwatch.commands.reload import Reload, lines_part, policies_part, watch_part
 from ctrwatch.config import Settings
 from ctrwatch.core.chain import Report
 from ctrwatch.core.report import Gap, watch_gap
 from ctrwatch.core.story import Tell
 from ctrwatch.evidence.discover import GRAPH_ROOTS, Sockets
-from ctrwatch.outputs.lines import LineOutput
+from ctrwatch.outputs.lines import LineOutput, Resumed
 from ctrwatch.outputs.state import State
 from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import Host, read_host, wall_offset_ns
 from ctrwatch.service import Service
 
 if TYPE_CHECKING:
+    from ctrwatch.commands.actions import Actions
     from ctrwatch.commands.exposed import Exposed
+    from ctrwatch.commands.kept import Kept
+    from ctrwatch.commands.verdicts import Verdicts
 
-__all__ = ("run",)
+__all__ = ("Extras", "run")
 
 _SIGN_S: Final = 300.0  # between signs of life: as much too early a gap may begin, when idle
 _NICE = -10  # -20 to 19; kernel threads that must not wait have -20
 
 
-async def run(
-    settings: Settings, format_: str | None, path: Path | None, exposed: Exposed | None
-) -> int:
+class Extras(NamedTuple):
+    """What is asked for besides lines; None: it is not."""
+
+    exposed: Exposed | None
+    verdicts: Verdicts | None
+    keeps: Callable[[Host], Kept] | None
+    actions: Actions
+
+
+async def run(configured: Configured, extras: Extras) -> int:
     """Watch until a signal; return the exit code."""
+    _hurry()
+    session = _Session(configured, extras)
+    await session.follow()
+    return await session.close()
+
+
+class _Session:
+    """
+    One run of `ctrwatch events`: a watch, and all that listens to it.
+
+    Made in this order: what needs privileges, their end, and then the first thread.
+    """
+
+    def __init__(self, configured: Configured, extras: Extras) -> None:
+        settings, lines = settings_of(configured.value), configured.value.output
+        path = Path(lines.path) if lines.path is not None else None
+        terminal = path is None and sys.stdout.isatty()
+        render = Rendering(lines.format, terminal=terminal, wall_offset_ns=wall_offset_ns)
+        self._exposed, self._verdicts = extras.exposed, extras.verdicts
+        # Somebody's own at a terminal, who asked for nothing that can be reloaded, ends with it.
+        asked = path is not None or configured.is_there or extras.verdicts is not None
+        reloads = asked or not any(map(os.isatty, (0, 1, 2)))
+        self._ended, self._reloading = _signals(render, reloads=reloads)
+
+        self._host = read_host()
+        self._sensor = open_sensor(self._host, settings)
+        self._state = State(settings.state) if settings.state is not None else None
+        self._kept = extras.keeps(self._host) if extras.keeps is not None else None
+        self._acting = Acting(extras.actions)
+        # Before the output's thread, and any other.
+        _shed(READING | self._sensor.capabilities | self._acting.capabilities(self._host))
+        self._output = self._opened(path, render)
+        self._watch = self._watching(settings, self._listener(render))
+        parts = [lines_part(render, self._output), watch_part(self._watch)]
+        if extras.verdicts is not None and extras.verdicts.judge is not None:
+            parts.append(policies_part(extras.verdicts))
+        self._reload = Reload(configured, parts, self._output.reopen, _say)
+        self._service = Service(os.environ)
+        _say(f"{_welcome(self._host, self._sensor.name)}")
+
+    def _opened(self, path: Path | None, render: Rendering) -> LineOutput:
+        shown = self._verdicts.showing(render) if self._verdicts else render
+        resumed = partial(_missing_line, self._host.name, shown)
+        end = partial(asyncio.get_running_loop().call_soon_threadsafe, self._ended.set)
+        return _open(path, end, resumed)
+
+    def _listener(self, render: Rendering) -> Callable[[Heard], None]:
+        """From the last to hear of an event to the first."""
+        shown = self._verdicts.showing(render) if self._verdicts else render
+        listener = _writer(shown, self._output, self._state)
+        listener = self._exposed.counting(listener) if self._exposed else listener
+        if self._kept is not None:
+            sources = self._verdicts.sources if self._verdicts else ()
+            listener = self._kept.keeping(listener, self._sensor.name, sources)
+        self._tell = listener
+        listener = self._acting.listening(listener)
+        judging = self._verdicts.judging(listener, self._acting.act) if self._verdicts else None
+        self._judging = judging
+        return judging or listener
+
+    def _watching(self, settings: Settings, listener: Callable[[Heard], None]) -> Watch:
+        past = self._state.past if self._state is not None else None
+        watch = Watch(settings, self._host, self._sensor, listener, past)
+        if self._state is not None:
+            self._state.past = None  # of each that lived: the watch drops it once it is compared
+        self._acting.begin(self._host, watch, self._sensor, self._tell)
+        return watch
+
+    async def follow(self) -> None:
+        """Until a signal, or the output's end."""
+        watch, service = self._watch, self._service
+        async with asyncio.TaskGroup() as tasks:
+            progress = tasks.create_task(_say_when_listening(watch, service), name="progress")
+            running = tasks.create_task(watch.run(), name="watch")
+            waiting = tasks.create_task(self._ended.wait(), name="signals")
+            others = [progress, tasks.create_task(_sign(self._state), name="state")]
+            others.append(tasks.create_task(self._reload.serve(self._reloading), name="reload"))
+            if self._exposed is not None:
+                _say(f"metrics at {self._exposed.where}")
+                served = self._exposed.serve(
+                    watch, self._output, self._sensor.name, self._acting.acted
+                )
+                others.append(tasks.create_task(served, name="metrics"))
+            await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+            for task in (running, waiting, *others):
+                task.cancel()
+            service.stopping()
+
+    async def close(self) -> int:
+        """Write what is still to be said; the exit code."""
+        if self._judging is not None:
+            self._judging.finish()
+        await self._acting.close()  # all has been said, and lines can still be written
+        self._output.close()
+        if self._state is not None:
+            self._state.close()
+        violations = self._judging.told if self._judging is not None else 0
+        code = _farewell(self._watch, self._output, violations)
+        if self._kept is not None:
+            _say(self._kept.end(self._watch))
+            code = code or (1 if self._kept.store.dropped else 0)
+        return code or (FAILED if self._verdicts and self._verdicts.failed else 0)
+
+
+def _signals(render: Rendering, *, reloads: bool) -> tuple[asyncio.Event, asyncio.Event]:
+    """Set when it shall end, and when it shall reload."""
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
+    ended, reloading = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    if reloads:
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, render, ended, reloading)
+    return ended, reloading
 
-    _hurry()
-    host = read_host()
-    terminal = path is None and sys.stdout.isatty()
-    render = chosen(format_, terminal=terminal, wall_offset_ns=wall_offset_ns)
-    sensor = open_sensor(host, settings)
-    state = State(settings.state) if settings.state is not None else None
-    _shed(READING | sensor.capabilities)  # before the output's thread, and any other
-    gaps = _Gaps(host.name, render)
-    output = _open(path, lambda: loop.call_soon_threadsafe(ended.set), gaps.line)
-    gaps.output = output
-    if path is not None:  # else it is the terminal that has gone, and ends us
-        loop.add_signal_handler(signal.SIGHUP, output.reopen)
-    listener = _writer(render, output, state)
-    listener = exposed.counting(listener) if exposed else listener
-    watch = Watch(settings, host, sensor, listener, state.past if state is not None else None)
-    if state is not None:
-        state.past = None  # an event of each that lived: the watch drops it once it is compared
-    service = Service(os.environ)
-    _say(f"{_welcome(host, sensor.name)}")
 
-    async with asyncio.TaskGroup() as tasks:
-        progress = tasks.create_task(_say_when_listening(watch, service), name="progress")
-        running = tasks.create_task(watch.run(), name="watch")
-        waiting = tasks.create_task(ended.wait(), name="signals")
-        others = [progress, tasks.create_task(_sign(state), name="state")]
-        if exposed is not None:
-            _say(f"metrics at {exposed.where}")
-            shown = exposed.serve(watch, output, sensor.name)
-            others.append(tasks.create_task(shown, name="metrics"))
-        await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, waiting, *others):
-            task.cancel()
-        service.stopping()
-    output.close()
-    if state is not None:
-        state.close()
-    return _farewell(watch, output)
+def _hang_up(render: Rendering, ended: asyncio.Event, reloading: asyncio.Event) -> None:
+    """SIGHUP means both: the terminal has gone, or somebody asks to reload."""
+    gone = render.terminal and not sys.stdout.isatty()
+    (ended if gone else reloading).set()
 
 
 def _shed(but: frozenset[str]) -> None:
@@ -106,28 +197,19 @@ def _hurry() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
 
 
-def _open(
-    path: Path | None, on_failure: Callable[[], object], on_resumed: Callable[[int], bytes | None]
-) -> LineOutput:
+def _open(path: Path | None, on_failure: Callable[[], object], on_resumed: Resumed) -> LineOutput:
     if path is not None:
         return LineOutput.open_file(path, on_failure, on_resumed)
     return LineOutput(sys.stdout.fileno(), on_failure=on_failure, on_resumed=on_resumed)
 
 
-class _Gaps:
-    """Says in the stream how many of its lines are missing, and since when."""
-
-    output: LineOutput
-
-    def __init__(self, host: str, render: Callable[[Heard], bytes | None]) -> None:
-        self._host, self._render = host, render
-
-    def line(self, dropped: int) -> bytes | None:
-        """Called in the output's thread."""
-        now_ns = time.time_ns()
-        since_ns = self.output.missing_since_ns
-        gap = Gap(boot_ns=0, reason="output", since_ns=since_ns, until_ns=now_ns, lost=dropped)
-        return self._render(Report(watch_gap(gap, self._host, now_ns)))
+def _missing_line(
+    host: str, render: Callable[[Heard], bytes | None], number: int, since_ns: int
+) -> bytes | None:
+    """Says in the stream how many of its lines are missing, and since when (wall clock)."""
+    now_ns = time.time_ns()
+    gap = Gap(boot_ns=0, reason="output", since_ns=since_ns, until_ns=now_ns, lost=number)
+    return render(Report(watch_gap(gap, host, now_ns)))
 
 
 def _writer(
@@ -182,12 +264,14 @@ async def _say_when_listening(watch: Watch, service: Service) -> None:
     await service.beat()
 
 
-def _farewell(watch: Watch, output: LineOutput) -> int:
+def _farewell(watch: Watch, output: LineOutput, violations: int) -> int:
     counts = watch.counts
     _say(
         f"{counts.seen} seen, {counts.complete} complete, {counts.partial} partial,"
         f" {counts.unverified} unverified, {counts.lost} lost"
         + (f", {counts.flooded} more in floods" if counts.flooded else "")
+        + (f", {violations} violations" if violations else "")
+        + (f", {counts.forgotten} cgroups forgotten" if counts.forgotten else "")
         + (f", {output.dropped} lines not written" if output.dropped else "")
     )
     if output.failure is None:

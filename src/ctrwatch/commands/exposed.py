@@ -10,7 +10,7 @@ from typing import Self
 from ctrwatch.app import Heard, Watch
 from ctrwatch.core.chain import Report
 from ctrwatch.core.story import Tell
-from ctrwatch.core.tally import Told
+from ctrwatch.core.tally import Acted, Told
 from ctrwatch.outputs.endpoint import Endpoint
 from ctrwatch.outputs.lines import LineOutput
 from ctrwatch.outputs.listening import Listening
@@ -59,8 +59,10 @@ class Exposed:
 
         return listen
 
-    async def serve(self, watch: Watch, output: LineOutput, sensor: str) -> None:
+    async def serve(
+        self, watch: Watch, output: LineOutput, sensor: str, acted: Callable[[], Acted]
+    ) -> None:
         """Answer until cancelled."""
-        shown = Exposition(lambda: watch.vitals, self._told, output, sensor)
+        shown = Exposition(lambda: watch.vitals, self._told, output, sensor, acted)
         routes = {"/metrics": shown.metrics, "/healthz": shown.health}
         await Endpoint(self._listening.socket, routes).serve()

@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ("leave_out_openssl",)
 
 # What hashlib has without OpenSSL; some distributions build Python without them.
-_OWN_HASHES: Final = ("_md5", "_sha1", "_sha512", "_sha3", "_blake2")
+_OWN_HASHES: Final = ("_md5", "_sha1", "_sha256", "_sha512", "_sha3", "_blake2")
 
 
 def leave_out_openssl() -> None:

@@ -13,7 +13,7 @@ from ctrwatch.core.story import Tell
 from ctrwatch.core.text import escaped
 from ctrwatch.model import RawEvent
 
-__all__ = ("chosen",)
+__all__ = ("Rendering", "chosen")
 
 
 def chosen(
@@ -29,6 +29,23 @@ def chosen(
         return escaped(made) if escapes and made is not None else made
 
     return line
+
+
+class Rendering:
+    """As `chosen`, by a format that can be changed while it is used."""
+
+    def __init__(
+        self, format_: str | None, *, terminal: bool, wall_offset_ns: Callable[[], int]
+    ) -> None:
+        self._wall_offset_ns = wall_offset_ns
+        self.change(format_, terminal=terminal)
+
+    def change(self, format_: str | None, *, terminal: bool) -> None:
+        self.terminal = terminal
+        self._line = chosen(format_, terminal=terminal, wall_offset_ns=self._wall_offset_ns)
+
+    def __call__(self, heard: Heard) -> bytes | None:
+        return self._line(heard)
 
 
 def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> bytes | None:  # noqa: FBT001

@@ -5,34 +5,47 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ctrwatch.app import Snapshot, snapshot
+from ctrwatch.commands.asked import FAILED
 from ctrwatch.config import Settings
 from ctrwatch.core import render
 from ctrwatch.core.text import clean, escaped
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import Audit, ContainerEvent, Violation
+
+if TYPE_CHECKING:
+    from ctrwatch.commands.verdicts import Verdicts
 
 __all__ = ("run",)
 
 _WIDTHS = {"name": 24, "image": 40, "pod": 30}
 
 
-async def run(settings: Settings, *, as_json: bool, whole: bool, verify: bool) -> int:
-    """The exit code: 1 where *verify* found a difference."""
+async def run(
+    settings: Settings, verdicts: Verdicts | None, *, as_json: bool, whole: bool, verify: bool
+) -> int:
+    """The exit code: 1 where *verify* found a difference, 4 by `--fail-on`."""
     found = await snapshot(settings, verify=verify)
     events = sorted(found.containers, key=lambda event: event.ctime or 0, reverse=True)
+    violations: Sequence[Violation] = ()
+    if verdicts is not None:
+        events, violations = verdicts.of(events)
+    told: list[Audit | Violation] = [*violations, *found.findings]
     if as_json:
         shown = escaped if sys.stdout.isatty() else bytes
         for event in events:
             sys.stdout.buffer.write(shown(render.json_line(event)))
-        for finding in found.findings:
+        for finding in told:
             sys.stdout.buffer.write(shown(render.host_json_line(finding)))
     else:
         _print(events, whole=whole)
-        sys.stdout.writelines(render.host_text_line(finding) for finding in found.findings)
+        sys.stdout.writelines(render.host_text_line(finding) for finding in told)
     if verify:
         _say(found)
-    return 1 if found.findings else 0
+    if found.findings:
+        return 1
+    return FAILED if verdicts is not None and verdicts.failed else 0
 
 
 def _say(found: Snapshot) -> None:
@@ -77,7 +90,7 @@ def _age(ctime_ns: int | None) -> str:
     """
     if ctime_ns is None:
         return "-"
-    seconds = max(0, int(time.time() - ctime_ns / 1e9))
+    seconds = max(0, (time.time_ns() - ctime_ns) // 1_000_000_000)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"

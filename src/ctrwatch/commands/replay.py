@@ -4,34 +4,75 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from ctrwatch.app import Heard
+from ctrwatch.commands.asked import FAILED
 from ctrwatch.commands.lines import chosen
-from ctrwatch.core.chain import Chain, Clock, Report
+from ctrwatch.core.chain import Chain, Clock, Header, Input, Report
 from ctrwatch.core.story import Tell
 from ctrwatch.model import RawEvent
 from ctrwatch.sensor.journal import read_journal
 
+if TYPE_CHECKING:
+    from ctrwatch.commands.verdicts import Verdicts
+    from ctrwatch.core.judge import Breach
+
 __all__ = ("run",)
 
+_NEVER_NS: Final = 1 << 63  # nothing comes any more
 
-def run(path: Path, format_: str | None, *, raw: bool) -> None:
+
+def run(path: Path, format_: str | None, verdicts: Verdicts | None, *, raw: bool) -> int:
     header, inputs = read_journal(path)
-    chain, offset_ns = Chain(header), header.wall_offset_ns
-    line = chosen(format_, terminal=sys.stdout.isatty(), wall_offset_ns=lambda: offset_ns)
-
-    def write(heard: Heard) -> None:
-        if (made := line(heard)) is not None:
-            sys.stdout.buffer.write(made)
-
+    player = _Player(header, format_, verdicts, raw=raw)
     with contextlib.suppress(BrokenPipeError):
         for item in inputs:
-            if isinstance(item, Clock):
-                offset_ns = item.wall_offset_ns
-            if raw and isinstance(item, RawEvent):
-                write(item)
-            for effect in chain.feed(item):
-                if isinstance(effect, Tell | Report):
-                    write(effect)
+            player.play(item)
+        player.finish()
         sys.stdout.buffer.flush()
+    return FAILED if verdicts and verdicts.failed else 0
+
+
+class _Player:
+    """The chain and the judge, without a clock: time is what the inputs say."""
+
+    def __init__(
+        self, header: Header, format_: str | None, verdicts: Verdicts | None, *, raw: bool
+    ) -> None:
+        self._chain, self._raw = Chain(header), raw
+        self._offset_ns, self._now_ns = header.wall_offset_ns, 0
+        line = chosen(format_, terminal=sys.stdout.isatty(), wall_offset_ns=lambda: self._offset_ns)
+        self._line = verdicts.showing(line) if verdicts else line
+        self._judge = verdicts.judge if verdicts else None
+
+    def play(self, item: Input) -> None:
+        if isinstance(item, Clock):
+            self._offset_ns = item.wall_offset_ns
+        self._pass(max(self._now_ns, getattr(item, "boot_ns", 0)))
+        if self._raw and isinstance(item, RawEvent):
+            self._write(item)
+        for effect in self._chain.feed(item):
+            if isinstance(effect, Tell | Report):
+                self._write(effect)
+            if isinstance(effect, Tell) and self._judge is not None:
+                self._say(self._judge.heard(effect.event, self._now_ns))
+
+    def finish(self) -> None:
+        self._pass(_NEVER_NS)
+
+    def _pass(self, now_ns: int) -> None:
+        """Time goes on: what must not wait longer is told."""
+        self._now_ns = now_ns
+        if self._judge is not None:
+            self._say(self._judge.overdue(now_ns))
+
+    def _say(self, breaches: Sequence[Breach]) -> None:
+        for breach in breaches:
+            self._write(Report(breach.violation))
+
+    def _write(self, heard: Heard) -> None:
+        if (made := self._line(heard)) is not None:
+            sys.stdout.buffer.write(made)

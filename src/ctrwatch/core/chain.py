@@ -20,7 +20,7 @@ from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, Report, audit, watch_gap
 from ctrwatch.core.story import Alarm, Effect as Told, Stories, Tell
 from ctrwatch.event import ContainerEvent, Flood
-from ctrwatch.model import Answer, CgroupKey, Listed, RawEvent, Subject, Task
+from ctrwatch.model import Answer, CgroupKey, ContainerId, Listed, RawEvent, Subject, Task
 
 __all__ = (
     "JOURNAL_VERSION",
@@ -35,6 +35,7 @@ __all__ = (
     "Looked",
     "Lost",
     "Overdue",
+    "Patience",
     "Reply",
     "Report",
     "Vanished",
@@ -102,6 +103,13 @@ class Clock(msgspec.Struct, frozen=True, kw_only=True, tag="clock"):
     wall_offset_ns: int
 
 
+class Patience(msgspec.Struct, frozen=True, kw_only=True, tag="patience"):
+    """From now on an incomplete birth waits that long, one that waits already included."""
+
+    boot_ns: int
+    wait_ns: int
+
+
 class Ending(msgspec.Struct, frozen=True, kw_only=True, tag="ending"):
     """ctrwatch ends: what is not told yet is told now, as it is."""
 
@@ -131,6 +139,7 @@ Input = (
     | Back
     | Lost
     | Clock
+    | Patience
     | Ended
     | Vanished
     | Gap
@@ -165,6 +174,8 @@ class Chain:
             ledger=Ledger(header.usage_at_ns) if header.usage_at_ns is not None else None,
         )
         self.told: Counter[str] = Counter()
+        # Ids of all births, while somebody compares them with what runtimes list: seconds.
+        self.births: set[ContainerId] | None = None
 
     @property
     def living(self) -> int:
@@ -179,6 +190,11 @@ class Chain:
     def lost(self) -> int:
         return self._stories.lost
 
+    @property
+    def forgotten(self) -> int:
+        """Cgroups that could have become a container's, and were too many to be remembered."""
+        return self._lifecycle.forgotten
+
     def containers(self) -> list[Living]:
         """All that live, oldest first."""
         return self._lifecycle.living()
@@ -190,6 +206,10 @@ class Chain:
     def knows(self, found: Listed) -> bool:
         """Whether one of its directories is a living container's."""
         return self._lifecycle.knows(found)
+
+    def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
+        """All directories of the living container that has this one; none: nobody's."""
+        return self._lifecycle.places(cgroup)
 
     def subject(self, serial: int) -> Subject | None:
         """Of a living container, for who asks a source about it; None: it has ended."""
@@ -231,6 +251,8 @@ class Chain:
                 stories.lost = max(stories.lost, item.total)
             case Clock():
                 stories.wall_offset_ns = item.wall_offset_ns
+            case Patience():
+                return stories.have_patience(item.wait_ns, item.boot_ns)
             case Ended():
                 return stories.ended(item.event, item.boot_ns)
             case Vanished():
@@ -260,6 +282,8 @@ class Chain:
                 self._lifecycle.dismiss(change.cgroup)
                 effects += self._flood_alarm()
             elif change.serial != dismissed:
+                if self.births is not None and isinstance(change, Born):
+                    self.births.add(change.identity.container_id)
                 effects += self._stories.changed(change)
                 if self._header.usage_at_ns is not None and isinstance(
                     change, Born | Placed | Started | Gone

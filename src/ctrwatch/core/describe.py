@@ -132,7 +132,8 @@ def _status(missing: Mapping[str, Missing], *, verified: bool) -> Status:
         return "unverified"
     # Useful, but not what makes an event complete.
     soft = {"init.pid", "ctime", "creator", *MORE}
-    open_fields = {field for field, reason in missing.items() if reason not in FINAL}
+    known = {*FINAL, Missing.CUT}  # what was cut is known, as far as it is told
+    open_fields = {field for field, reason in missing.items() if reason not in known}
     return "partial" if open_fields - soft else "complete"
 
 

@@ -43,7 +43,12 @@ _LXC: Final = grammar(
 )
 _LINE: Final = re.compile(r"(lxc\.[\w.]+)\s*=\s*(.*)")  # of a stripped line: linear in its length
 _UID: Final = re.compile(r"[0-9]{1,10}")  # 32 bits
-_NAMESPACES: Final = {"net": "network", "pid": "pid", "ipc": "ipc"}  # LXC's name: the spec's
+_NAMESPACES: Final = {  # LXC's name: the spec's
+    "net": "network",
+    "pid": "pid",
+    "ipc": "ipc",
+    "uts": "uts",
+}
 _ANOTHERS: Final = "/another's"  # the path of a namespace that may or may not be the host's
 _DEFAULT_INIT: Final = "/sbin/init"
 

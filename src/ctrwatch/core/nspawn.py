@@ -287,8 +287,8 @@ def config(asked: Wishes) -> oci.Config:
     """
     Return in the OCI spec's words what *asked* leads to.
 
-    systemd-nspawn always has a filter of system calls, its own pid and ipc namespaces,
-    and a closed list of devices.
+    systemd-nspawn always has a filter of system calls, its own pid, ipc and uts namespaces,
+    a closed list of devices, and hides parts of /proc (nspawn-mount.c, 252).
     """
     capabilities = {*named(_GRANTED.split()), *named(asked.capabilities)}
     if asked.private_network:
@@ -296,7 +296,7 @@ def config(asked: Wishes) -> oci.Config:
     if "all" in asked.capabilities:
         capabilities = set(ALL)
     dropped = ALL if "all" in asked.dropped else set(named(asked.dropped))
-    namespaces = [oci.Namespace(type="pid"), oci.Namespace(type="ipc")]
+    namespaces = [oci.Namespace(type=kind) for kind in ("pid", "ipc", "uts")]
     if asked.network_of:
         namespaces.append(oci.Namespace(type="network", path=asked.network_of))
     elif asked.private_network:
@@ -319,6 +319,7 @@ def config(asked: Wishes) -> oci.Config:
             devices=inside(asked.mounts, "/dev/"),
             resources=_resources(dict(asked.properties)),
             seccomp=oci.Seccomp(default_action="filter"),
+            masked_paths=["/proc/kcore"],
         ),
     )
 

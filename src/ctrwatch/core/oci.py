@@ -54,6 +54,7 @@ class Namespace(Part, frozen=True):
 
 class Device(Part, frozen=True):
     path: str
+    type: str = ""
 
 
 class DeviceRule(Part, frozen=True):
@@ -71,6 +72,7 @@ class Memory(Part, frozen=True):
 class Cpu(Part, frozen=True):
     quota: int | None = None
     period: int | None = None
+    shares: int | None = None
 
 
 class Pids(Part, frozen=True):
@@ -97,6 +99,7 @@ class Linux(Part, frozen=True):
     cgroups_path: str | None = None
     seccomp: Seccomp | None = None
     masked_paths: list[str] | None = None
+    sysctl: dict[str, str] | None = None
 
 
 class Config(Part, frozen=True):

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from ctrwatch.core import oci
-from ctrwatch.model import Facts, Limits, Mount, Process, Security
+from ctrwatch.model import Facts, Limits, Missing, Mount, Process, Security
 
 __all__ = ("Spec", "SpecError", "describe", "read_spec")
 
@@ -27,6 +27,7 @@ MOUNTS_MAX: Final = 256  # pods with many secrets have some 50
 MOUNTS_TEXT_MAX: Final = 64 << 10  # characters in all their paths
 DEVICES_MAX: Final = 256  # a privileged container has all of the host's: some 100
 CAPABILITIES_MAX: Final = 64  # bits in the kernel's capability sets
+SYSCTLS_MAX: Final = 64  # a container's namespaces have some 200, of which a pod sets a few
 ELLIPSIS: Final = "…"
 
 # "Privileged" is the engine's word and not the spec's; these three together are what it
@@ -46,6 +47,13 @@ _HOSTS_PATH: Final = re.compile(
     r"|(?!(?:/var)?/run/netns/)/.+/netns/default"  # Docker's --network host: <exec root>/netns/default
 )
 _OWN_PATH: Final = re.compile(r"(?:/var)?/run/netns/(?:cni|netns)-[\w-]+")  # containerd's, Podman's
+
+_PROPAGATIONS: Final = frozenset(  # mount(8)
+    {
+        *("private", "rprivate", "shared", "rshared"),
+        *("slave", "rslave", "unbindable", "runbindable"),
+    }
+)
 
 _DEFAULT_PERIOD_US: Final = (
     100_000  # cpu.max, cpu.cfs_period_us: Documentation/admin-guide/cgroup-v2.rst
@@ -103,16 +111,17 @@ def describe(config: oci.Config) -> Spec:
     annotations = config.annotations or {}
     args, args_cut = _bounded_args(process.args or ())
     mounts, mounts_cut = _mounts(config.mounts or ())
-    devices = linux.devices or []
+    devices, sysctls = linux.devices or [], linux.sysctl or {}
     cut = {
         "process.args": args_cut,
         "security.mounts": mounts_cut,
         "security.devices": len(devices) > DEVICES_MAX,
+        "security.sysctls": len(sysctls) > SYSCTLS_MAX,
     }
     user = process.user or oci.User()
     number = f"{user.uid}:{user.gid}"
     capabilities = sorted(set((process.capabilities or oci.Capabilities()).bounding or ()))
-    network, pid, ipc = _host_namespaces(config.linux, annotations)
+    network, pid, ipc, uts = _host_namespaces(config.linux, annotations)
     security = Security(
         privileged=_is_privileged(capabilities, linux)
         or annotations.get(_PODMAN_PRIVILEGED) == "TRUE",
@@ -120,22 +129,32 @@ def describe(config: oci.Config) -> Spec:
         host_network=network,
         host_pid=pid,
         host_ipc=ipc,
+        host_uts=uts,
         capabilities=tuple(_text(name) for name in capabilities[:CAPABILITIES_MAX]),
         mounts=mounts,
         devices=tuple(_text(device.path) for device in devices[:DEVICES_MAX]),
+        block_devices=_uses_block_devices(linux),
         seccomp="filtered" if _filters(linux.seccomp) else "unconfined",
         apparmor=_text(process.apparmor_profile),
         selinux=_text(process.selinux_label),
         read_only=bool(config.root and config.root.readonly),
         no_new_privileges=bool(process.no_new_privileges),
+        proc_mount=_proc_mount(config.linux),
+        sysctls={_text(name): _text(sysctls[name]) for name in sorted(sysctls)[:SYSCTLS_MAX]},
     )
     entry = Process(args=args, cwd=_text(process.cwd), user=_text(user.username) or number)
+    fields = tuple(field for field, is_cut in cut.items() if is_cut)
     return Spec(
         annotations=annotations,
         cgroups_path=_text(linux.cgroups_path),
         hostname=_text(config.hostname),
-        facts=Facts(security=security, limits=_limits(linux.resources), process=entry),
-        cut=tuple(field for field, is_cut in cut.items() if is_cut),
+        facts=Facts(
+            security=security,
+            limits=_limits(linux.resources),
+            process=entry,
+            absent=dict.fromkeys(fields, Missing.CUT),
+        ),
+        cut=fields,
     )
 
 
@@ -150,14 +169,34 @@ def _allow_all(rules: list[oci.DeviceRule]) -> bool:
     rule = next((rule for rule in reversed(rules) if rule.type in {None, "", "a"}), None)
     if rule is None or not rule.allow or set(rule.access or "rwm") != set("rwm"):
         return False
+    return _names_none(rule)
+
+
+def _names_none(rule: oci.DeviceRule) -> bool:
     return all(number is None or number < 0 for number in (rule.major, rule.minor))
+
+
+def _uses_block_devices(linux: oci.Linux) -> bool:
+    """A rule that lets it make their nodes alone ("m", which engines give) is no use."""
+    allowed = False
+    for rule in (linux.resources or oci.Resources()).devices or []:
+        if rule.type in {None, "", "a", "b"} and set(rule.access or "rwm") & set("rw"):
+            allowed = rule.allow or (allowed and not _names_none(rule))
+    return allowed or any(device.type == "b" for device in linux.devices or [])
+
+
+def _proc_mount(linux: oci.Linux | None) -> str:
+    """Kubernetes' word for it; LXC's own is "proc:mixed" and the like."""
+    if linux is None:
+        return ""
+    return "default" if any("proc" in path for path in linux.masked_paths or ()) else "unmasked"
 
 
 def _host_namespaces(
     linux: oci.Linux | None, annotations: Mapping[str, str]
-) -> tuple[bool | None, bool | None, bool | None]:
+) -> tuple[bool | None, bool | None, bool | None, bool | None]:
     """
-    Return whether network, pid and ipc namespace are the host's; None: it can't be told.
+    Return whether network, pid, ipc and uts namespace are the host's; None: it can't be told.
 
     A type that is not listed stays the OCI runtime's own, which is the host's; one
     without a path is made anew. A path leads to a namespace that is there: those of
@@ -165,7 +204,7 @@ def _host_namespaces(
     may be either (a container of a pod joins its sandbox, which may be on the host's).
     """
     if linux is None:
-        return None, None, None
+        return None, None, None, None
     paths = {namespace.type: namespace.path or "" for namespace in linux.namespaces or ()}
     modes = None
     if annotations.get(_MANAGER) == "cri-o":
@@ -176,7 +215,7 @@ def _host_namespaces(
         known = _is_hosts(paths.get(kind))
         return getattr(modes, kind) == _NODE if known is None and modes else known
 
-    return is_hosts("network"), is_hosts("pid"), is_hosts("ipc")
+    return is_hosts("network"), is_hosts("pid"), is_hosts("ipc"), _is_hosts(paths.get("uts"))
 
 
 def _is_hosts(path: str | None) -> bool | None:
@@ -205,9 +244,14 @@ def _mounts(mounts: Iterable[oci.Mount]) -> tuple[tuple[Mount, ...], bool]:
         size += len(source) + len(destination)
         if len(found) == MOUNTS_MAX or size > MOUNTS_TEXT_MAX:
             return tuple(found), True
-        read_only = "ro" in options or "rro" in options
         found.append(
-            Mount(source=source, destination=destination, type="bind", read_only=read_only)
+            Mount(
+                source=source,
+                destination=destination,
+                type="bind",
+                read_only="ro" in options or "rro" in options,
+                propagation=next((word for word in options if word in _PROPAGATIONS), ""),
+            )
         )
     return tuple(found), False
 
@@ -228,6 +272,7 @@ def _limits(resources: oci.Resources | None) -> Limits:
         memory_bytes=_limit(_number(unified.get("memory.max", "")) if memory is None else memory),
         cpu_cores=_cores(quota, period),
         pids=_limit(_number(unified.get("pids.max", "")) if pids is None else pids),
+        cpu_shares=_limit(cpu.shares),
     )
 
 

@@ -20,7 +20,7 @@ image. Before the first task has entered nothing can run in the container: the w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,9 +29,10 @@ from ctrwatch.core import changes
 from ctrwatch.core.describe import describe, rfc3339
 from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.ledger import Exited, Ledger, Sampled
+from ctrwatch.core.reasons import answers, may_tell, reasons, steps
 from ctrwatch.core.report import Report
 from ctrwatch.core.shelf import Asked, Shelf, Story
-from ctrwatch.core.steps import INIT, LEADS_ONLY, STEPS, Step
+from ctrwatch.core.steps import INIT, LEADS_ONLY, Step
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
     NOWHERE,
@@ -155,7 +156,7 @@ class Stories:
             asked = story.asked.get(source) if story is not None else None
             if story is None or asked is None or asked.pending:
                 continue
-            if not isinstance(asked.last, Found | None) and self._may_tell(source, story):
+            if not isinstance(asked.last, Found | None) and may_tell(source, story):
                 # The pauses grow: a question may be what a daemon can't bear.
                 pause_ns = min(_FIRST_PAUSE_NS << min(asked.backs, 20), _LONGEST_PAUSE_NS)
                 asked.pending = True
@@ -175,6 +176,12 @@ class Stories:
         if self._ledger is None:
             return []
         return [Report(event) for event in self._ledger.due(serial, told, self.wall_offset_ns)]
+
+    def have_patience(self, wait_ns: int, now_ns: int) -> list[Effect]:
+        """Wait that long; the alarms of those that wait were set for another time."""
+        self._wait_ns = wait_ns
+        untold = [story for story in self._shelf.in_hand.values() if story.told is None]
+        return [self._alarm(story, now_ns) for story in untold]
 
     def finish(self, now_ns: int) -> list[Effect]:
         """Tell what is not told yet, as it is."""
@@ -238,7 +245,7 @@ class Stories:
         if (story := self._shelf.rest(serial)) is None:
             return
         for source in story.unanswered():
-            if self._may_tell(source, story):
+            if may_tell(source, story):
                 self._hopes.setdefault(source, set()).add(serial)
 
     def _end(self, story: Story) -> None:
@@ -247,9 +254,6 @@ class Stories:
             self._ledger.close(story.born.serial)
         for hopeful in self._hopes.values():
             hopeful.discard(story.born.serial)
-
-    def _may_tell(self, source: str, story: Story) -> bool:
-        return source in {step.source for step in self._steps(story, story.open())}
 
     # --- the course of a story --------------------------------------------------------
 
@@ -260,6 +264,8 @@ class Stories:
             path=born.path,
             settled_ns=born.boot_ns + (_LISTED_NS if born.listed else _ENTER_NS),
             born_offset_ns=self.wall_offset_ns,
+            # Of one that was there, another ctrwatch may have told updates under the same id.
+            updates=born.listed.boot_ns // _MS if born.listed is not None else 0,
         )
         self._shelf.add(born.serial, story)
         if self._ledger is not None:
@@ -297,15 +303,15 @@ class Stories:
             return True
         if missing := story.missing():
             # Who does not know one that has gone will not: records come before the cgroup.
-            answers = self._answers(story, missing)
-            return story.gone is not None and all(isinstance(a, Found | NotFound) for a in answers)
+            said = answers(story, missing)
+            return story.gone is not None and all(isinstance(a, Found | NotFound) for a in said)
         if story.started is not None or story.gone is not None or now_ns >= story.settled_ns:
             return True
         placed = story.cgroup.hierarchy_id == 0 or not self._unified
         settled = placed and story.known.facts.init_pid is not None
         if not settled and story.born.listed is None:
             return False
-        return None not in self._answers(story, story.open())
+        return None not in answers(story, story.open())
 
     def _end_or_ask(self, story: Story, now_ns: int) -> list[Effect]:
         """After the telling: a story ends with its container, or goes on being asked about."""
@@ -318,7 +324,7 @@ class Stories:
 
     def _questions(self, story: Story, now_ns: int) -> Iterable[Ask]:
         missing = story.open()
-        for step in self._steps(story, missing):
+        for step in steps(story, missing):
             if (ask := self._question(story, step, now_ns)) is not None:
                 yield ask
             asked = story.asked.get(step.source)
@@ -329,20 +335,6 @@ class Stories:
             if ask is not None:
                 yield ask
 
-    def _steps(self, story: Story, missing: AbstractSet[str]) -> Iterable[Step]:
-        facts = story.known.facts
-        runtime = facts.runtime or story.born.identity.runtime
-        for step in STEPS:
-            if not step.tells & missing:
-                continue
-            if step.source == "creator" and not _has_maker(story):
-                continue
-            if step.needs and not getattr(facts.leads, step.needs):
-                continue
-            if not step.concerns(runtime):
-                continue
-            yield step
-
     def _question(self, story: Story, step: Step, now_ns: int) -> Ask | None:
         asked = story.asked.setdefault(step.source, Asked())
         if asked.pending or isinstance(asked.last, Found):
@@ -351,7 +343,9 @@ class Stories:
             return None  # `back` asks again
         age_ns = now_ns - story.born.boot_ns
         late_ns = _GIVE_UP_NS if isinstance(asked.last, Unavailable) else _UNKNOWN_NS
-        if story.told is not None and age_ns >= late_ns:
+        # Who was never asked is, however late: of a ctrwatch that was stopped for a while the
+        # deadline is over before the first question.
+        if story.told is not None and asked.last is not None and age_ns >= late_ns:
             return None
         pause_ns = 0
         if asked.last is not None:
@@ -427,33 +421,11 @@ class Stories:
             cgroup=story.cgroup,
             path=story.path,
             known=story.known,
-            reasons=self._reasons(story),
+            reasons=reasons(story),
             verified=story.verified,
             after_ms=None if story.born.listed else (now_ns - story.born.boot_ns) / _MS,
             lost_before=self.lost - self._lost_told,
         )
-
-    def _reasons(self, story: Story) -> dict[str, Missing]:
-        """Why each wanted field that is still open is empty."""
-        fields = story.open()
-        anybodys = self._answers(story, fields)
-        # Where nobody can be asked for a field, somebody may still lead there.
-        return {
-            field: self._reason(story, self._answers(story, {field}) or anybodys)
-            for field in fields
-        }
-
-    def _reason(self, story: Story, answers: Sequence[Answer | None]) -> Missing:
-        if None in answers:
-            return Missing.DEADLINE
-        if any(isinstance(answer, Unavailable) for answer in answers):
-            return Missing.UNAVAILABLE
-        return Missing.NOT_FOUND if story.verified else Missing.NO_EVIDENCE
-
-    def _answers(self, story: Story, fields: AbstractSet[str]) -> list[Answer | None]:
-        """Of those who can tell of *fields*; None: not yet."""
-        asked = (story.asked.get(step.source) for step in self._steps(story, fields))
-        return [each.last if each is not None else None for each in asked]
 
 
 _SUFFIXES: Final[dict[EventName, str]] = {
@@ -470,17 +442,16 @@ def _judgement(event: ContainerEvent) -> tuple[Status, Mapping[str, Missing]]:
     return event.evidence.status, event.evidence.missing
 
 
-def _has_maker(story: Story) -> bool:
-    """Somebody's processes can be asked: the creator's, the first task's parent's, a monitor's."""
-    born = story.born
-    if born.listed is not None:
-        return not born.listed.leads.bundle and story.cgroup != NOWHERE
-    return born.call is not None or story.init is not None
-
-
 def _birth_id(boot_id: str, story: Story) -> str:
-    """The same for the same birth, whoever tells of it: a cgroup's id is never used twice."""
+    """
+    The same for the same birth, whoever tells of it: a cgroup's id is never used twice.
+
+    Told before its directory in the unified hierarchy was made, it has the id of another
+    one; who finds it later can't know of which, unless an earlier ctrwatch kept it.
+    """
     listed = story.born.listed
+    if listed is not None and listed.birth:
+        return listed.birth
     created = listed.created_ns if listed is not None and story.cgroup == NOWHERE else None
     parts = (
         *(boot_id, *map(str, story.cgroup), story.born.identity.container_id),

@@ -21,6 +21,7 @@ __all__ = (
     "CAUSES",
     "OUTCOMES",
     "STATES",
+    "Acted",
     "Asked",
     "Cause",
     "Histogram",
@@ -37,7 +38,7 @@ State = Literal["answering", "unreadable", "away"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 # Of a loss: the kernel's ring was full; a record was of another shape; the reader of the output
 # was too slow, or the output failed; the journal could not be written.
-Cause = Literal["kernel", "unreadable", "output", "journal"]
+Cause = Literal["kernel", "unreadable", "forgotten", "output", "journal"]
 CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
 
 # Around what was measured: honest answers take 1 to 40 ms, none is waited for longer than 500.
@@ -171,6 +172,15 @@ class Told:
 def _birth(event: ContainerEvent) -> str:
     """The id of the birth that the *event* follows: its own begins with it."""
     return event.id.partition("-")[0]
+
+
+class Acted(NamedTuple):
+    """What was done about violations, so far."""
+
+    enforced: Mapping[tuple[str, str], int] = {}  # by action and result
+    sent: Mapping[str, int] = {}  # by the webhook
+    unsent: int = 0  # wait for it
+    ran: Mapping[str, int] = {}  # by `--on-violation`
 
 
 class Vitals(NamedTuple):

@@ -18,7 +18,7 @@ from ctrwatch.evidence.asking import Daemons
 from ctrwatch.evidence.bundle import Bundle
 from ctrwatch.evidence.containerd import Containerd
 from ctrwatch.evidence.cri import Cri
-from ctrwatch.evidence.discover import Kind, Sockets
+from ctrwatch.evidence.discover import Kind, Place, Sockets
 from ctrwatch.evidence.docker import DockerFiles
 from ctrwatch.evidence.engine import DockerEngine
 from ctrwatch.evidence.files import Readers
@@ -84,9 +84,24 @@ class Evidence:
 
     async def prepare(self) -> None:
         """Watch for sockets, and load what a first question would wait for: it has 20 ms."""
-        places = [place for place in self._sockets.places if place.kind in self._daemons]
-        self._lookout = Lookout(places, lambda kind, path: self._daemons[kind].appeared(path))
+        self._lookout = Lookout(
+            self._places(), lambda kind, path: self._daemons[kind].appeared(path)
+        )
         await self._containerd.prepare()
+
+    def ask_at(self, extra_sockets: Mapping[str, Sequence[str]]) -> None:
+        """From now on these are the extra ones."""
+        before = self._places()
+        self._sockets.given(extra_sockets)
+        after = self._places()
+        for kind, path in {place[:2] for place in before} - {place[:2] for place in after}:
+            self._daemons[kind].forget(path)
+        if self._lookout is not None:
+            self._lookout.watch(after)
+
+    def _places(self) -> list[Place]:
+        """Where daemons are that are asked."""
+        return [place for place in self._sockets.places if place.kind in self._daemons]
 
     async def caller(self, task: Task, uid: int) -> Task | None:
         """

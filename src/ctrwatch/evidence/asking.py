@@ -97,6 +97,11 @@ class Daemons:
             daemon.task.cancel()
         daemon.task = asyncio.create_task(self._await(socket, daemon, 0.0), name=self._name)
 
+    def forget(self, socket: str) -> None:
+        """Nobody is to ask there any more."""
+        if (daemon := self._daemons.pop(socket, None)) is not None and daemon.task is not None:
+            daemon.task.cancel()
+
     def states(self, present: Iterable[str]) -> Counter[State]:
         """
         How many daemons are in which state: those at the sockets that are *present*, and those
@@ -194,9 +199,7 @@ class Daemons:
     def _known(self, socket: str) -> _Daemon:
         daemon = self._daemons.setdefault(socket, _Daemon())
         if len(self._daemons) > _MOST:
-            oldest = self._daemons.pop(next(iter(self._daemons)))
-            if oldest.task is not None:
-                oldest.task.cancel()
+            self.forget(next(iter(self._daemons)))
         return daemon
 
 

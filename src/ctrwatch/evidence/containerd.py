@@ -36,7 +36,7 @@ from ctrwatch.model import (
 if TYPE_CHECKING:
     from ctrwatch.evidence.api.client import Client, Container
 
-__all__ = ("Containerd",)
+__all__ = ("Containerd", "records_of")
 
 _MOBY: Final = "moby"
 _DOCKERS: Final = frozenset({_MOBY, "plugins.moby"})  # namespaces where dockerd keeps containers
@@ -150,20 +150,26 @@ class Containerd:
 async def _records(socket: str) -> list[Record]:
     from ctrwatch.evidence.api.client import connected
 
-    owner, found = socket_at(socket, None), []
+    owner = socket_at(socket, None)
     async with connected(socket, LISTED_BYTES) as client:
-        for namespace in filter(is_container_id, (await client.namespaces())[:_NAMESPACES]):
-            running = await client.running(namespace)
-            found += [
-                Record(
-                    source=Containerd.name,
-                    runtime=Runtime.DOCKER if namespace in _DOCKERS else Runtime.CONTAINERD,
-                    container_id=ContainerId(record.id),
-                    uid=owner.st_uid if owner is not None else 0,
-                    created_ns=nanoseconds(record.created_at) or None,
-                    running=record.id in running,
-                    image=record.image,
-                )
-                for record in await client.containers(namespace)
-            ]
+        return await records_of(client, owner.st_uid if owner is not None else 0)
+
+
+async def records_of(client: Client, uid: int) -> list[Record]:
+    """All that *client*'s daemon, of the user *uid*, keeps in any namespace. Raises `Unanswered`."""
+    found = []
+    for namespace in filter(is_container_id, (await client.namespaces())[:_NAMESPACES]):
+        running = await client.running(namespace)
+        found += [
+            Record(
+                source=Containerd.name,
+                runtime=Runtime.DOCKER if namespace in _DOCKERS else Runtime.CONTAINERD,
+                container_id=ContainerId(record.id),
+                uid=uid,
+                created_ns=nanoseconds(record.created_at) or None,
+                running=record.id in running,
+                image=record.image,
+            )
+            for record in await client.containers(namespace)
+        ]
     return found

@@ -39,7 +39,7 @@ from ctrwatch.model import (
 if TYPE_CHECKING:
     from ctrwatch.evidence.api.cri import Client, Container, PodSandbox
 
-__all__ = ("Cri", "answer")
+__all__ = ("Cri", "answer", "records_of")
 
 _RUNTIMES: Final = {  # as Version names them
     "cri-o": Runtime.CRIO,
@@ -101,30 +101,45 @@ async def _records(socket: str) -> list[Record]:
 
     owner = socket_at(socket, None)
     async with connected(socket, LISTED_BYTES) as client:
-        name, _ = await client.runtime()
-        containers, sandboxes = await client.containers(), await client.sandboxes()
+        return await records_of(client, owner.st_uid if owner is not None else 0)
+
+
+async def records_of(client: Client, uid: int) -> list[Record]:
+    """All that *client*'s daemon, of the user *uid*, has. Raises `Unanswered`."""
+    name, _ = await client.runtime()
+    containers, sandboxes = await client.containers(), await client.sandboxes()
     common = Record(
         source=Cri.name,
         runtime=_RUNTIMES.get(name, Runtime.UNKNOWN),
         container_id=ContainerId(""),
-        uid=owner.st_uid if owner is not None else 0,
+        uid=uid,
         created_ns=None,
         running=None,
     )
     return [
-        *(_record(common, each, is_running=each.state == _RUNNING) for each in containers),
+        *(
+            _record(common, each, is_running=each.state == _RUNNING, image=_named(each))
+            for each in containers
+        ),
         *(_record(common, each, is_running=each.state == _READY) for each in sandboxes),
     ]
 
 
-def _record(common: Record, listed: Container | PodSandbox, *, is_running: bool) -> Record:
+def _record(
+    common: Record, listed: Container | PodSandbox, *, is_running: bool, image: str = ""
+) -> Record:
     return msgspec.structs.replace(
         common,
         container_id=ContainerId(listed.id),
         created_ns=listed.created_at or None,
         running=is_running,
         name=listed.metadata.name,
+        image=image,
     )
+
+
+def _named(container: Container) -> str:
+    return container.image.user_specified_image or container.image.image
 
 
 async def _ask(socket: str, container_id: str) -> Answer:
@@ -187,7 +202,7 @@ async def _of_container(client: Client, container: Container) -> Facts:
 
 async def _image(client: Client, container: Container) -> Facts:
     """By the name its user gave; of its registry digests the one of that name's repository."""
-    named = container.image.user_specified_image or container.image.image
+    named = _named(container)
     ref = container.image_ref
     try:
         known = await client.image(ref or named)

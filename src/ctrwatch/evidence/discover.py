@@ -74,9 +74,14 @@ class Sockets:
     def __init__(
         self, extra: Mapping[str, Sequence[str]], places: Sequence[Place] = PLACES
     ) -> None:
-        self.places: Final = (
+        self._known = places
+        self.given(extra)
+
+    def given(self, extra: Mapping[str, Sequence[str]]) -> None:
+        """From now on these are the *extra* ones."""
+        self.places: Sequence[Place] = (
             *(Place(kind, path, GIVEN) for kind in KINDS for path in extra.get(kind, ())),
-            *places,
+            *self._known,
         )
 
     def present(self, kind: Kind, uid: int | None = None) -> list[str]:

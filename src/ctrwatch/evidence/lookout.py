@@ -68,6 +68,12 @@ class Lookout:
         self._here = self._look()
         self._loop.add_reader(self._file, self._heard)
 
+    def watch(self, places: Sequence[Place]) -> None:
+        """From now on these; a socket that is there, at a place that is new, appears now."""
+        self._places = places
+        if self._file >= 0:
+            self._tell()
+
     def close(self) -> None:
         for timer in (self._breath, self._again):
             if timer is not None:

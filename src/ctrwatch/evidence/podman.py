@@ -20,8 +20,9 @@ import msgspec
 from ctrwatch.core import reference
 from ctrwatch.core.image import Kind, Manifest
 from ctrwatch.evidence import libpod
+from ctrwatch.evidence.asking import Unanswered
 from ctrwatch.evidence.files import Absent, ParsedFiles, Readers, Tree, Unreadable
-from ctrwatch.evidence.lists import bounded, merged, within
+from ctrwatch.evidence.lists import bounded, in_time, merged, refused, within
 from ctrwatch.evidence.storage import Storages
 from ctrwatch.evidence.values import NotJsonError, from_json, hex_id, joined, rfc3339_ns, sha256
 from ctrwatch.model import (
@@ -131,7 +132,10 @@ class PodmanFiles:
 
     async def records(self) -> Listing:
         """Podman's containers in root's storage; whether they run does not stand there."""
-        places = await self._storages.of(_ROOTS)
+        try:
+            places = await in_time(self._storages.of(_ROOTS))
+        except Unanswered as error:
+            return refused(f"{self.name}: storage.conf", error)
         return merged(
             await asyncio.gather(
                 *(
@@ -154,7 +158,7 @@ class PodmanFiles:
                 except Absent:
                     continue
                 except Unreadable as error:
-                    parts.append(Listing(unavailable=(f"podman.files: {error}",)))
+                    parts.append(refused(self.name, error))
                     continue
                 found = [_record(each, root.uid) for each in known.values()]
                 parts.append(bounded(root.path(name), [each for each in found if each.name]))

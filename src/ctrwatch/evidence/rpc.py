@@ -28,8 +28,8 @@ CONNECTION_BYTES: Final = 8 << 20  # of all answers to one question
 _NAMESPACE: Final = "containerd-namespace"
 
 
-class NoSuch(Exception):  # noqa: N818 - it says what the answer is
-    """The daemon answered: it does not have that."""
+class NoSuch(Unanswered):
+    """The daemon answered: it does not have that. Where it must, that is no answer."""
 
 
 class Client:
@@ -64,9 +64,9 @@ class Client:
                 await stream.send_message(request, end=True)
                 return [answer async for answer in stream]
         except GRPCError as error:
-            if error.status is Status.NOT_FOUND:
-                raise NoSuch(error.message) from None
             why = f"{error.status.name}: {(error.message or '')[:200]}"
+            if error.status is Status.NOT_FOUND:
+                raise NoSuch(why) from None
             raise Unanswered(why, away=error.status is Status.UNAVAILABLE) from None
         except OSError as error:
             raise Unanswered(error.strerror or "the connection broke", away=True) from None

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple, Self
 from ctrwatch.errors import InputError
 from ctrwatch.outputs.sink import Sink
 
-__all__ = ("LineOutput",)
+__all__ = ("LineOutput", "Resumed", "opened")
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,19 @@ _GRACE_S: Final = 5.0  # for the reader to take what is queued, at the end
 _RETRY_S: Final = 1.0
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
-_Resumed = Callable[[int], bytes | None]
+Resumed = Callable[[int, int], bytes | None]
+
+
+class _Turn(NamedTuple):
+    fd: int
+    path: Path | None
 
 
 class _Entry(NamedTuple):
     line: bytes
     first: Callable[[], None] | None = None
     missed: int = 0  # lines that found no room before this entry
+    turn: _Turn | None = None  # what comes after this entry goes elsewhere
 
 
 class LineOutput:
@@ -53,7 +59,8 @@ class LineOutput:
 
     The callbacks are called in the writer's thread. *on_failure*: nothing can be written any
     more. *on_resumed*: gives the line that comes first when lines are written again, and is
-    told how many are missing; it is asked again if that line can't be written.
+    told how many are missing and since when (ns, wall clock); it is asked again if that line
+    can't be written.
     """
 
     def __init__(
@@ -62,7 +69,7 @@ class LineOutput:
         *,
         path: Path | None = None,
         on_failure: Callable[[], object] = lambda: None,
-        on_resumed: _Resumed = lambda _: None,
+        on_resumed: Resumed = lambda _number, _since_ns: None,
         owned: bool = False,
     ) -> None:
         self._sink, self._owned, self._path = Sink(fd), owned, path
@@ -71,7 +78,7 @@ class LineOutput:
         self._queued = 0
         self._changed = threading.Condition()
         self._ending = self._last_try = False
-        self._reopen: Path | None = None
+        self._reopen = False
         self._missed = 0  # found no room, and no entry in the queue says so yet
         self._marked = 0  # entries in the queue that say so
         self._untold = 0  # are missing, and nothing was written since
@@ -79,7 +86,7 @@ class LineOutput:
         self._headed = False  # and the first of them says how many are missing
         self._told = 0  # as many, as soon as it is written
         self.dropped = 0
-        self.missing_since_ns = 0  # wall clock; the first of the lines that are missing now
+        self._missing_since_ns = 0  # wall clock; the first of the lines that are missing now
         self.full = False  # the last line found no room: nobody reads
         self.trouble: OSError | None = None  # it can't be written to now; the watch goes on
         self.failure: OSError | None = None  # it can't be written to any more
@@ -91,7 +98,7 @@ class LineOutput:
         cls,
         path: Path,
         on_failure: Callable[[], object] = lambda: None,
-        on_resumed: _Resumed = lambda _: None,
+        on_resumed: Resumed = lambda _number, _since_ns: None,
     ) -> Self:
         """Append to *path*. Raises InputError where it can't be opened."""
         try:
@@ -124,15 +131,26 @@ class LineOutput:
         if begins and not _same(self._sink.fd, 2):
             log.warning("%s: nobody reads it; lines are dropped", self._name)
 
-    def reopen(self, path: Path | None = None) -> None:
+    def reopen(self) -> None:
         """
-        Open the path again, or another, between two whole lines; no line is lost.
+        Open the path again between two whole lines; no line is lost.
 
-        Where it can't be opened the old one stays, with a word in the log. What is no file,
+        Where it can't be opened the old file stays, with a word in the log. What is no file,
         as a pipe, stays as it is.
         """
         with self._changed:
-            self._reopen = path or self._path
+            self._reopen = True
+            self._changed.notify()
+
+    def turn(self, fd: int, path: Path | None = None) -> None:
+        """
+        What is written from now on goes to *fd*, which is closed when it is done with.
+
+        What was written before goes where it would have gone. *path* as of `open_file`.
+        """
+        with self._changed:
+            self._mark()  # what was missing before is told before
+            self._lines.append(_Entry(b"", turn=_Turn(fd, path)))
             self._changed.notify()
 
     @property
@@ -150,6 +168,9 @@ class LineOutput:
         with self._changed:
             self.dropped += self._lost + sum(bool(entry.line) for entry in self._lines)
             self._unwritten, self._headed, self._queued = 0, False, 0
+            for entry in self._lines:
+                if entry.turn is not None:
+                    os.close(entry.turn.fd)
             self._lines.clear()
         if self._owned and not self._thread.is_alive():
             os.close(self._sink.fd)
@@ -161,7 +182,7 @@ class LineOutput:
     def _miss(self) -> None:
         """Before the first of the missing is counted: since when."""
         if not (self._missed or self._marked or self._untold):
-            self.missing_since_ns = time.time_ns()
+            self._missing_since_ns = time.time_ns()
 
     def _mark(self) -> None:
         if self._missed:
@@ -172,6 +193,9 @@ class LineOutput:
 
     def _work(self) -> None:
         while (batch := self._take()) is not None:
+            if batch and (turn := batch[0].turn) is not None:
+                self._become(turn.fd, turn.path)
+                continue
             self._open_again()
             if not self._deliver(batch):
                 self._on_failure()
@@ -193,10 +217,14 @@ class LineOutput:
             size = 0
             while self._lines:
                 entry = self._lines[0]
-                if batch and (entry.missed or size + len(entry.line) > _BATCH):
+                if batch and (
+                    entry.missed or entry.turn is not None or size + len(entry.line) > _BATCH
+                ):
                     break
                 batch.append(self._lines.popleft())
                 size += len(entry.line)
+                if entry.turn is not None:
+                    break  # alone
             self._queued -= size
             self._untold += sum(entry.missed for entry in batch)
             self._marked -= sum(bool(entry.missed) for entry in batch)
@@ -208,7 +236,9 @@ class LineOutput:
         for entry in batch:
             if entry.first is not None:
                 entry.first()
-        said = self._on_resumed(self._untold) if self._untold else None
+        said = None
+        if self._untold:
+            said = self._on_resumed(self._untold, self._missing_since_ns)
         if not lines and said is None:
             return True
         self._headed = said is not None
@@ -233,17 +263,19 @@ class LineOutput:
         return self._unwritten - self._headed
 
     def _failed(self, error: OSError) -> bool:
-        """What waits is dropped with the batch: it has waited its second."""
+        """What waits for the same file is dropped with the batch: it has waited its second."""
         with self._changed:
             passes = self._sink.passes(error)
             begins = self.trouble is None
-            rest, self._queued = list(self._lines), 0
-            self._lines.clear()
+            rest: list[_Entry] = []
+            while self._lines and self._lines[0].turn is None:
+                rest.append(self._lines.popleft())
+            self._queued -= sum(len(entry.line) for entry in rest)
             lost = self._lost + sum(bool(entry.line) for entry in rest)
             self._miss()
             self._unwritten, self._headed = 0, False
             self._untold += lost + sum(entry.missed for entry in rest)
-            self._marked = 0
+            self._marked -= sum(bool(entry.missed) for entry in rest)
             self.dropped += lost
             if passes:
                 self.trouble = error
@@ -270,23 +302,36 @@ class LineOutput:
 
     def _open_again(self) -> None:
         with self._changed:
-            path, self._reopen = self._reopen, None
-        if path is None or (path == self._path and not self._sink.is_file):
+            asked = self._reopen
+            # Where it turns to was opened a while ago, and may have been rotated since.
+            self._reopen = asked and any(entry.turn is not None for entry in self._lines)
+        if not asked or self._path is None or not self._sink.is_file:
             return
         try:
-            # Not to wait for a FIFO's reader; then it is refused, for nobody waits in a file.
-            fd = os.open(path, _FLAGS | os.O_NONBLOCK, 0o640)
-        except OSError as error:
-            log.error("%s: %s; it goes on as before", path, error.strerror)  # noqa: TRY400
+            fd = opened(self._path)
+        except InputError as error:
+            log.error("%s; it goes on as before", error)  # noqa: TRY400
             return
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            log.error("%s: not a file; it goes on as before", path)
-            return
+        self._become(fd, self._path)
+
+    def _become(self, fd: int, path: Path | None) -> None:
         before, owned = self._sink.fd, self._owned
         self._sink, self._owned, self._path = Sink(fd), True, path
         if owned:
             os.close(before)
+
+
+def opened(path: Path) -> int:
+    """A file to append to; never one that has a reader. Raises InputError."""
+    try:
+        # Not to wait for a FIFO's reader; then it is refused, for nobody waits in a file.
+        fd = os.open(path, _FLAGS | os.O_NONBLOCK, 0o640)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InputError(f"{path}: not a file")
+    return fd
 
 
 def _same(fd: int, other: int) -> bool:

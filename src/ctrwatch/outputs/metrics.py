@@ -22,8 +22,9 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from ctrwatch.core.enforcing import Action, Result
 from ctrwatch.core.steps import INIT, STEPS
-from ctrwatch.core.tally import CAUSES, OUTCOMES, STATES, Asked, Histogram, Told, Vitals
+from ctrwatch.core.tally import CAUSES, OUTCOMES, STATES, Acted, Asked, Histogram, Told, Vitals
 from ctrwatch.event import EventName, Status, WatchEventName
 from ctrwatch.model import Missing, Runtime
 from ctrwatch.outputs.endpoint import Reply
@@ -34,13 +35,17 @@ __all__ = ("LABELS", "METRICS", "Exposition", "Metric", "ailing")
 _SOURCES: Final = tuple(dict.fromkeys([step.source for step in STEPS] + [INIT.source]))
 _DAEMONS: Final = ("docker", "containerd", "cri")
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "action": get_args(Action),
     "cause": CAUSES,
+    "ended": ("succeeded", "failed", "killed", "dropped"),
     "event": (*get_args(EventName), *get_args(WatchEventName)),
     "in_time": ("true", "false"),
     "outcome": OUTCOMES,
     "reason": tuple(Missing),
+    "result": get_args(Result),
     "runtime": tuple(Runtime),
     "sensor": ("ebpf", "fanotify"),
+    "sent": ("delivered", "failed", "dropped", "refused"),
     "source": _SOURCES,
     "state": STATES,
     "status": get_args(Status),
@@ -114,7 +119,7 @@ METRICS: Final = (
     ),
     Metric(
         "ctrwatch_losses_total", "counter", ("cause",),
-        "What was lost: kernel, unreadable: raw events; output: lines; journal: inputs.",
+        "What was lost: kernel, unreadable: raw events; forgotten: cgroups; output: lines; journal: inputs.",
         "never, if all is well",
     ),
     Metric(
@@ -126,6 +131,26 @@ METRICS: Final = (
         "ctrwatch_output_waiting_bytes", "gauge", (),
         "The same in bytes; at 64 MB lines are dropped.",
         "when the reader is slower than the events",
+    ),
+    Metric(
+        "ctrwatch_enforcements_total", "counter", ("action", "result"),
+        "Violations whose container was to be stopped (--enforce), by what came of it.",
+        "with each enforcement event",
+    ),
+    Metric(
+        "ctrwatch_webhook_total", "counter", ("sent",),
+        "Violations by --webhook: delivered, dropped, refused; failed: tries that were not taken.",
+        "with each try",
+    ),
+    Metric(
+        "ctrwatch_webhook_waiting", "gauge", (),
+        "Violations that wait to be sent; at 10,000 they are dropped.",
+        "for milliseconds, or while the receiver does not take them",
+    ),
+    Metric(
+        "ctrwatch_commands_total", "counter", ("ended",),
+        "Programs that --on-violation ran, by how they ended.",
+        "with each violation",
     ),
     Metric(
         "ctrwatch_questions_waiting", "gauge", ("source",),
@@ -158,11 +183,17 @@ class Exposition:
     """The replies to `/metrics` and `/healthz`; *vitals* gives how the watch is now."""
 
     def __init__(
-        self, vitals: Callable[[], Vitals], told: Told, output: LineOutput, sensor: str
+        self,
+        vitals: Callable[[], Vitals],
+        told: Told,
+        output: LineOutput,
+        sensor: str,
+        acted: Callable[[], Acted] = Acted,
     ) -> None:
         self._vitals, self._output = vitals, output
         self._registry = CollectorRegistry()
         self._registry.register(_Ours(vitals, told, output, sensor))
+        self._registry.register(_Actions(acted))
         ProcessCollector(registry=self._registry)
 
     def metrics(self) -> Reply:
@@ -225,6 +256,21 @@ class _Ours(Collector):
         yield _counted("ctrwatch_losses_total", losses)
         yield _family("ctrwatch_output_waiting_lines", [((), lines)])
         yield _family("ctrwatch_output_waiting_bytes", [((), size)])
+
+
+class _Actions(Collector):
+    def __init__(self, acted: Callable[[], Acted]) -> None:
+        self._acted = acted
+
+    def describe(self) -> Iterable[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        acted = self._acted()
+        yield _counted("ctrwatch_enforcements_total", acted.enforced)
+        yield _counted("ctrwatch_webhook_total", acted.sent)
+        yield _family("ctrwatch_webhook_waiting", [((), acted.unsent)])
+        yield _counted("ctrwatch_commands_total", acted.ran)
 
 
 def _of_sources(vitals: Vitals) -> Iterator[Family]:

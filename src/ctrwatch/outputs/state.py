@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
@@ -34,6 +35,8 @@ _NAME: Final = "announced.jsonl"
 _LINE_MAX: Final = 1 << 20  # the longest event: 64 KB of labels, 64 KB of mounts, arguments
 _SPARE_BYTES: Final = 4 << 20  # of the dead that are borne: 2,000 events
 _MOST: Final = 1 << 20  # containers of one host, ever so many
+# Longer than a birth waits to be told: a runtime still lists what was told as gone by then.
+_RECENT_NS: Final = 60_000_000_000
 _BORN: Final = frozenset({"container_create", "existing_container", "container_update"})
 
 
@@ -53,12 +56,13 @@ class _Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ctrwatch: int
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of any line: an event's id, or the id of one that has gone."""
 
     id: str = ""
     gone: str = ""
     container_id: str = ""
+    at_ns: int = 0  # wall clock: when it was told as gone
 
     @property
     def birth(self) -> str:
@@ -106,7 +110,10 @@ class State:
             told = msgspec.structs.replace(event, event="container_create", changed=())
             line = msgspec.json.encode(told)
         elif event.event == "container_remove":
-            line = msgspec.json.encode({"gone": birth_of(event.id)})
+            gone = _Line(
+                gone=birth_of(event.id), container_id=event.container_id, at_ns=time.time_ns()
+            )
+            line = msgspec.json.encode(gone)
         else:
             return
         self._append(line + b"\n")
@@ -142,7 +149,8 @@ class State:
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(_HEAD)
-                for line in _living_lines(self._path, _index(self._path)):
+                index = _index(self._path)
+                for line in _lines_at(self._path, index.living | index.recent):
                     file.write(line)
             size = os.fstat(fd).st_size
             os.close(fd)
@@ -178,7 +186,7 @@ def _read(path: Path) -> Past | None:
         )
     index = _index(path)
     living: dict[str, ContainerEvent] = {}
-    for line in _living_lines(path, index):
+    for line in _lines_at(path, index.living):
         try:
             event = _EVENT.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -191,27 +199,32 @@ def _read(path: Path) -> Past | None:
 class _Index(NamedTuple):
     living: frozenset[int]  # where the last line of each that has not gone begins
     ended: frozenset[str]  # container ids
+    recent: frozenset[int]  # where lines begin of those that have gone in the last minute
 
 
 def _index(path: Path) -> _Index:
     last: dict[str, tuple[int, str]] = {}  # by birth
-    ended = set()
+    ended: set[str] = set()
+    recent: set[int] = set()
+    since_ns = time.time_ns() - _RECENT_NS
     for at, raw in _lines(path):
         line = _decoded(raw)
         if line is None:
             continue
         before = last.pop(line.birth, None)
         if line.gone:
-            if before is not None:
-                ended.add(before[1])
+            if container_id := before[1] if before is not None else line.container_id:
+                ended.add(container_id)
+            if line.at_ns > since_ns and len(recent) < _MOST:
+                recent.add(at)
         elif len(last) < _MOST:
             last[line.birth] = at, line.container_id
-    return _Index(frozenset(at for at, _ in last.values()), frozenset(ended))
+    return _Index(frozenset(at for at, _ in last.values()), frozenset(ended), frozenset(recent))
 
 
-def _living_lines(path: Path, index: _Index) -> Iterator[bytes]:
-    """The last line of each that has not gone, in the file's order."""
-    return (line for at, line in _lines(path) if at in index.living)
+def _lines_at(path: Path, places: frozenset[int]) -> Iterator[bytes]:
+    """In the file's order."""
+    return (line for at, line in _lines(path) if at in places)
 
 
 def _decoded(line: bytes) -> _Line | None:

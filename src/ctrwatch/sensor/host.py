@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from ctrwatch.errors import HostError
 from ctrwatch.model import CgroupKey
 
-__all__ = ("BTF", "Hierarchy", "Host", "read_host", "wall_offset_ns")
+__all__ = ("BTF", "Hierarchy", "Host", "boot_clock_ns", "read_host", "wall_offset_ns")
 
 BTF: Final = Path("/sys/kernel/btf/vmlinux")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")  # \040 is a space: seq_path() in fs/seq_file.c
@@ -69,31 +69,45 @@ class Host(NamedTuple):
         """
         The path of a cgroup by its id; None when it is gone or can't be asked for.
 
-        For paths that the tracepoint cut. By the kernfs file handle, which is the id
-        (fs/kernfs/mount.c); needs CAP_DAC_READ_SEARCH.
+        For paths that the tracepoint cut.
+        """
+        fd = self.open(key, os.O_PATH)
+        if fd is None:
+            return None
+        try:
+            return self.path(key, fd)
+        finally:
+            os.close(fd)
+
+    def open(self, key: CgroupKey, flags: int) -> int | None:
+        """
+        The directory of a cgroup by its id, of no other; None when it is gone or can't be had.
+
+        By the kernfs file handle, which is the id (fs/kernfs/mount.c); needs
+        CAP_DAC_READ_SEARCH. The caller closes it.
         """
         hierarchy = self.hierarchies.get(key.hierarchy_id)
         if hierarchy is None:
             return None
         handle = c.create_string_buffer(_HANDLE.pack(8, _KERNFS_HANDLE, key.cgroup_id))
         try:
-            mount = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY)
+            mount = os.open(hierarchy.mount, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return None
         try:
             libc = c.CDLL(None, use_errno=True)
-            fd = libc.open_by_handle_at(mount, handle, os.O_PATH | os.O_CLOEXEC)
+            fd = int(libc.open_by_handle_at(mount, handle, flags | os.O_CLOEXEC))
         finally:
             os.close(mount)
-        if fd < 0:
-            return None
+        return fd if fd >= 0 else None
+
+    def path(self, key: CgroupKey, fd: int) -> str | None:
+        """Where the cgroup is whose directory *fd* is; None: that can't be told."""
         try:
             path = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             return None
-        finally:
-            os.close(fd)
-        return path.removeprefix(hierarchy.mount) or "/"
+        return path.removeprefix(self.hierarchies[key.hierarchy_id].mount) or "/"
 
 
 def read_host() -> Host:
@@ -143,9 +157,14 @@ def _hierarchies(own_cgroups: str, mountinfo: str) -> dict[int, Hierarchy]:
     return found
 
 
+def boot_clock_ns() -> int:
+    """CLOCK_BOOTTIME, the kernel's clock of births, as it is now."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 def wall_offset_ns() -> int:
     """Nanoseconds to add to CLOCK_BOOTTIME to get the time of day, as it is now."""
-    before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    before = boot_clock_ns()
     wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
-    after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    after = boot_clock_ns()
     return wall - (before + after) // 2

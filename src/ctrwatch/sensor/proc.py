@@ -16,6 +16,7 @@ from typing import Final
 from ctrwatch.model import Task
 
 __all__ = (
+    "NS_PER_TICK",
     "argv",
     "cgroups",
     "executed_inside",
@@ -31,7 +32,7 @@ __all__ = (
 _ARGV_BYTES: Final = 4096  # as the eBPF sensor takes (CTRWATCH_ARGV_MAX)
 _FILE_BYTES: Final = 64 << 10  # status with many groups, cgroup with a dozen hierarchies
 _MOUNTS_BYTES: Final = 1 << 20  # a container has some 30 mounts of 100 bytes, a host a few hundred
-_NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+NS_PER_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _IDS: Final = re.compile(rb"\nUid:\t(\d+).*\nGid:\t(\d+)")  # the real ones, as task->cred has
 _NSPID: Final = re.compile(rb"\nNSpid:\t([\d\t]+)")
 _MNT_ID: Final = re.compile(rb"^mnt_id:\s*(\d+)$", re.MULTILINE)
@@ -63,7 +64,7 @@ def task(pid: int) -> Task | None:
         uid=int(ids[1]),
         gid=int(ids[2]),
         comm=head.partition(b"(")[2].decode("utf-8", "surrogateescape"),
-        start_ns=int(fields[19]) * _NS_PER_TICK,
+        start_ns=int(fields[19]) * NS_PER_TICK,
         mnt_ns=mount_namespace(pid),
         pid_ns=_number(pid, "pid_for_children"),
     )
@@ -86,7 +87,7 @@ def parent(pid: int) -> int | None:
 def started_ns(pid: int) -> int | None:
     """CLOCK_BOOTTIME of its start, to the clock tick; None when it has ended."""
     ticks = _stat(pid, 22)
-    return None if ticks is None else ticks * _NS_PER_TICK
+    return None if ticks is None else ticks * NS_PER_TICK
 
 
 def argv(pid: int, limit: int = _ARGV_BYTES) -> tuple[tuple[str, ...], bool]:

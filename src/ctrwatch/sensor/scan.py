@@ -15,8 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set as AbstractSet
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,12 +23,13 @@ from ctrwatch.core.cgroup import identify, is_free_name
 from ctrwatch.core.cmdline import ShimCall, conmon_call, shim_call
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Leads, Listed
 from ctrwatch.sensor import proc
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, boot_clock_ns
 from ctrwatch.sensor.machines import machines
 
-__all__ = ("scan", "still_there")
+__all__ = ("is_init", "is_still", "scan", "still_there")
 
 _RUNTIME_ROOTS: Final = {"runc": "/run/runc", "crun": "/run/crun"}
+_STARTED: Final = {"runc": "init_process_start", "crun": "process-start-time"}  # clock ticks
 _STATE_BYTES: Final = 1 << 20  # runc's state.json holds the whole configuration: 30 KB met
 _DEPTH: Final = 64  # nested containers are met five deep, with ten levels each
 _CMDLINE_BYTES: Final = 2 << 20  # ARG_MAX
@@ -96,7 +96,7 @@ def _listed(
 ) -> Listed:
     identity = proven if isinstance(proven, Identity) else None
     return Listed(
-        boot_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        boot_ns=boot_clock_ns(),
         container_id=identity.container_id if identity else ContainerId(str(proven)),
         paths=tuple(sorted(paths)),
         identity=identity,
@@ -176,10 +176,14 @@ def _processes(directory: str) -> list[int]:
 
 
 def _by_processes(processes: Iterable[tuple[int, str]]) -> Iterator[_Kept]:
+    keepers = [
+        (pid, comm)
+        for pid, comm in processes
+        if comm.startswith(("containerd-shim", "conmon")) and proc.uid(pid) == 0
+    ]
+    shims = {pid for pid, comm in keepers if not comm.startswith("conmon")}
     seen: set[str] = set()
-    for pid, comm in processes:
-        if not comm.startswith(("containerd-shim", "conmon")) or proc.uid(pid) != 0:
-            continue
+    for pid, comm in keepers:
         argv, _ = proc.argv(pid, _CMDLINE_BYTES)
         if comm.startswith("conmon"):
             if (monitor := conmon_call(argv)) is not None:
@@ -187,7 +191,23 @@ def _by_processes(processes: Iterable[tuple[int, str]]) -> Iterator[_Kept]:
                 leads = Leads(bundle=monitor.bundle, oci_runtime=oci_runtime)
                 yield _Kept(ContainerId(monitor.container_id), leads, None, pid)
         elif (shim := shim_call(argv)) is not None:
-            yield from _by_shim(pid, shim, seen)
+            for kept in _by_shim(pid, shim, seen):
+                if kept.init_pid is None or is_init(kept.init_pid, kept.container_id, shims):
+                    yield kept
+
+
+def is_init(pid: int, container_id: str, shims: AbstractSet[int]) -> bool:
+    """
+    Whether the process is a container's first: a shim's child, or in a cgroup of that name.
+
+    A bundle's init.pid stays when that process has ended, until the task is deleted; by then
+    the number may be anybody's.
+    """
+    if proc.parent(pid) in shims:
+        return True
+    names = [name for path in proc.cgroups(pid).values() for name in path.split("/")]
+    ends = f"-{container_id}.scope", f":{container_id}"
+    return any(name == container_id or name.endswith(ends) for name in names)
 
 
 def _by_shim(pid: int, shim: ShimCall, seen: set[str]) -> Iterator[_Kept]:
@@ -226,9 +246,17 @@ def _by_state() -> Iterator[_Kept]:
             state = _json(f"{root}/{name}/{'state.json' if program == 'runc' else 'status'}")
             pid = state.get("init_process_pid" if program == "runc" else "pid")
             bundle = state.get("bundle") or _label(state, "bundle")
-            if isinstance(pid, int) and os.path.exists(f"/proc/{pid}"):
+            if isinstance(pid, int) and is_still(pid, state.get(_STARTED[program])):
                 leads = Leads(bundle=str(bundle or ""), oci_runtime=program)
                 yield _Kept(ContainerId(name), leads, pid)
+
+
+def is_still(pid: int, ticks: object) -> bool:
+    """The process that started then; the state of a container that has ended stays, too."""
+    started_ns = proc.started_ns(pid)
+    return started_ns is not None and (
+        not isinstance(ticks, int) or started_ns == ticks * proc.NS_PER_TICK
+    )
 
 
 def _label(state: dict[str, object], name: str) -> str:

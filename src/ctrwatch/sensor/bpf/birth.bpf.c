@@ -8,7 +8,10 @@
  * and every record carries that count.
  *
  * Kernel structures are declared with only the fields we read; CO-RE finds
- * their places in the running kernel (5.8 and later: the ring buffer).
+ * their places in the running kernel (5.11 and later: bpf_get_current_task_btf).  They are
+ * read as C reads them, which the verifier allows for what the tracepoint gives:
+ * a load each, where bpf_probe_read_kernel() is a call each, of a tenth of a
+ * microsecond.  A pointer that leads nowhere reads as 0.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -161,15 +164,15 @@ __u64 lost; /* read by user space too, for losses that no later record reports *
 static __always_inline struct newborn_key key_of(struct cgroup *cgrp)
 {
 	struct newborn_key key = {
-		.cgroup_id = BPF_CORE_READ(cgrp, kn, id),
-		.hierarchy_id = BPF_CORE_READ(cgrp, root, hierarchy_id),
+		.cgroup_id = cgrp->kn->id,
+		.hierarchy_id = cgrp->root->hierarchy_id,
 	};
 	return key;
 }
 
 static __always_inline __u32 mount_namespace(struct task_struct *task)
 {
-	return BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
+	return task->nsproxy->mnt_ns->ns.inum;
 }
 
 static __always_inline union scratch *fill_slot(__u32 slot, __u8 kind, struct cgroup *cgrp,
@@ -190,17 +193,17 @@ static __always_inline union scratch *fill_slot(__u32 slot, __u8 kind, struct cg
 	r->lost = lost;
 	r->cgroup_id = key.cgroup_id;
 	r->hierarchy_id = key.hierarchy_id;
-	r->level = BPF_CORE_READ(cgrp, level);
-	r->parent_id = BPF_CORE_READ(cgrp, self.parent, cgroup, kn, id);
-	r->pid = BPF_CORE_READ(task, tgid);
-	r->tid = BPF_CORE_READ(task, pid);
-	r->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	r->uid = BPF_CORE_READ(task, cred, uid.val);
-	r->gid = BPF_CORE_READ(task, cred, gid.val);
-	r->start_ns = BPF_CORE_READ(task, start_boottime);
+	r->level = cgrp->level;
+	r->parent_id = cgrp->self.parent->cgroup->kn->id;
+	r->pid = task->tgid;
+	r->tid = task->pid;
+	r->ppid = task->real_parent->tgid;
+	r->uid = task->cred->uid.val;
+	r->gid = task->cred->gid.val;
+	r->start_ns = task->start_boottime;
 	r->mnt_ns = mount_namespace(task);
-	r->pid_ns = BPF_CORE_READ(task, nsproxy, pid_ns_for_children, ns.inum);
-	BPF_CORE_READ_STR_INTO(&r->comm, task, comm);
+	r->pid_ns = task->nsproxy->pid_ns_for_children->ns.inum;
+	bpf_probe_read_kernel_str(r->comm, sizeof(r->comm), task->comm);
 	return scratch;
 }
 
@@ -220,15 +223,15 @@ static __always_inline void add_path(union scratch *scratch, const char *path)
 static __always_inline void add_argv(union scratch *scratch, struct task_struct *task)
 {
 	struct ctrwatch_record *r = &scratch->record;
-	unsigned long start = BPF_CORE_READ(task, mm, arg_start);
-	unsigned long length = BPF_CORE_READ(task, mm, arg_end) - start;
-	__u32 at = r->path_len;
+	unsigned long start = task->mm->arg_start;
+	unsigned long length = task->mm->arg_end - start;
+	__u32 at = r->path_len & (CTRWATCH_PATH_MAX - 1); /* it is less: for the verifier */
 
 	if (length > CTRWATCH_ARGV_MAX) {
 		length = CTRWATCH_ARGV_MAX;
 		r->flags |= CTRWATCH_ARGV_CUT;
 	}
-	if (at >= CTRWATCH_PATH_MAX || !length)
+	if (!length)
 		return;
 	if (bpf_probe_read_user(&scratch->bytes[HEAD + at], length, (const void *)start) == 0)
 		r->argv_len = length;
@@ -247,7 +250,7 @@ static __always_inline void send(union scratch *scratch)
 SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(on_mkdir, struct cgroup *cgrp, const char *path)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = bpf_get_current_task_btf();
 	struct newborn_key key = key_of(cgrp);
 	struct newborn newborn = {.outside = mount_namespace(task)};
 
@@ -269,7 +272,7 @@ int BPF_PROG(on_rmdir, struct cgroup *cgrp, const char *path)
 
 	bpf_map_delete_elem(&newborns, &key); /* it may not be there: older than we are */
 
-	union scratch *scratch = fill(CTRWATCH_RMDIR, cgrp, (void *)bpf_get_current_task());
+	union scratch *scratch = fill(CTRWATCH_RMDIR, cgrp, bpf_get_current_task_btf());
 	if (!scratch)
 		return 0;
 	add_path(scratch, path);
@@ -288,7 +291,7 @@ int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struc
 	newborn->entered = 1;
 	/* With the systemd driver systemd made the cgroup; the task's parent is the OCI
 	 * runtime, and its mount namespace is the one that the container will leave. */
-	newborn->outside = BPF_CORE_READ(task, real_parent, nsproxy, mnt_ns, ns.inum);
+	newborn->outside = mount_namespace(task->real_parent);
 
 	union scratch *scratch = fill(CTRWATCH_ATTACH, cgrp, task);
 	if (!scratch)
@@ -303,7 +306,7 @@ int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struc
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct cgroup *cgrp = BPF_CORE_READ(child, cgroups, dfl_cgrp);
+	struct cgroup *cgrp = child->cgroups->dfl_cgrp;
 	struct newborn_key key = key_of(cgrp);
 	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
 
@@ -335,20 +338,22 @@ static __always_inline bool starts_in(struct cgroup *cgrp, __u32 mnt_ns)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	struct css_set *set = BPF_CORE_READ(task, cgroups);
-	struct cgroup *unified = BPF_CORE_READ(set, dfl_cgrp);
+	struct css_set *set = task->cgroups;
+	struct cgroup *unified = set->dfl_cgrp;
 	__u32 mnt_ns = mount_namespace(task);
 	struct cgroup *started = starts_in(unified, mnt_ns) ? unified : NULL;
 
 	/* On v1 and hybrid hosts also in the other hierarchies: a container in a container may
 	 * have a cgroup of its own only there.  One record for all. */
 	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
-	for (int i = 0; i < 14 && i < count; i++) {
-		struct cgroup_subsys_state *css;
-		if (bpf_core_read(&css, sizeof(css), &set->subsys[i]) || !css)
+	struct cgroup_subsys_state **subsys = set->subsys;
+	asm volatile("" : "+r"(subsys)); /* its place is relocated by itself, not in a load */
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 14; i++) {
+		if (i >= count)
 			continue;
-		struct cgroup *cgrp = BPF_CORE_READ(css, cgroup);
-		if (BPF_CORE_READ(cgrp, root, hierarchy_id) && starts_in(cgrp, mnt_ns) && !started)
+		struct cgroup *cgrp = subsys[i]->cgroup;
+		if (cgrp->root->hierarchy_id && starts_in(cgrp, mnt_ns) && !started)
 			started = cgrp;
 	}
 	if (!started)
@@ -357,7 +362,7 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	union scratch *scratch = fill(CTRWATCH_EXEC, started, task);
 	if (!scratch)
 		return 0;
-	add_path(scratch, BPF_CORE_READ(bprm, filename));
+	add_path(scratch, bprm->filename);
 	send(scratch);
 	return 0;
 }

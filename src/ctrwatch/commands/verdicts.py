@@ -1,0 +1,117 @@
+"""What is judged, and what is shown. Loads CEL: only where somebody asks for it."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ctrwatch.app import Heard, Listener
+from ctrwatch.commands.asked import SEVERITIES, Asked
+from ctrwatch.core.cel import CelError, Condition, Environment, Facts, Failed
+from ctrwatch.core.chain import Report
+from ctrwatch.core.ids import birth_of
+from ctrwatch.core.judge import Breach, Judge
+from ctrwatch.core.story import Tell
+from ctrwatch.errors import InputError
+from ctrwatch.event import ContainerEvent, Enforcement, Violation
+from ctrwatch.judging import NEVER_NS, Judging
+from ctrwatch.model import RawEvent
+from ctrwatch.policies import load
+
+__all__ = ("Verdicts", "Where")
+
+_PATIENCE_S: Final = 2.0  # what a rule lacks may come as late as --wait's default
+_BIRTHS: Final = 10_000  # of which it is remembered whether they were shown
+
+
+class Where:
+    """An expression of the command line, over events."""
+
+    def __init__(self, text: str) -> None:
+        """Raises InputError."""
+        try:
+            self._condition: Condition = Environment().condition(text)
+        except CelError as error:
+            raise InputError(f"--where: {error}") from None
+        self._failed = False
+
+    def holds(self, event: ContainerEvent) -> bool:
+        """Where it can't be told it does not; that an expression fails is said once."""
+        answer = self._condition.holds(Facts(event))
+        if isinstance(answer, Failed) and not self._failed:
+            self._failed = True
+            sys.stderr.write(f"ctrwatch: --where fails on some events: {answer.why}\n")
+        return answer is True
+
+
+class Verdicts:
+    """What the command line asks of policies: the judge, what is shown, and the exit code."""
+
+    def __init__(self, asked: Asked, wait_s: float = 0) -> None:
+        """Raises InputError where a policy or an expression can't be used."""
+        if not asked.policies and (asked.only_violations or asked.fail_on):
+            raise InputError("without --policy there are no violations: give one")
+        self.sources = asked.policies
+        self._only, self._fail_on = asked.only_violations, asked.fail_on
+        self._where = Where(asked.where) if asked.where is not None else None
+        patience_ns = int(max(wait_s, _PATIENCE_S) * 1e9)
+        self.judge = Judge(load(asked.policies), patience_ns) if asked.policies else None
+        self._shown: OrderedDict[str, bool] = OrderedDict()
+        self.failed = False
+
+    def judging(
+        self, listener: Listener, act: Callable[[Breach], None] | None = None
+    ) -> Judging | None:
+        """*listener*, which hears verdicts too; None where nothing is judged. See `Judging`."""
+        return Judging(self.judge, listener, act) if self.judge is not None else None
+
+    def read_again(self) -> Callable[[], None]:
+        """What puts the policies in force that the files have now. Raises InputError."""
+        policies = load(self.sources)
+        return lambda: self.judge.swap(policies) if self.judge is not None else None
+
+    def showing(self, render: Callable[[Heard], bytes | None]) -> Callable[[Heard], bytes | None]:
+        """*render* for what is to be shown; None for the rest."""
+        if self._where is None and not self._only and self._fail_on is None:
+            return render
+        return lambda heard: render(heard) if self._wanted(heard) else None
+
+    def of(self, events: Sequence[ContainerEvent]) -> tuple[list[ContainerEvent], list[Violation]]:
+        """Of these events those that are to be shown, and the verdicts on them."""
+        shown = [event for event in events if self._where is None or self._where.holds(event)]
+        violations: list[Violation] = []
+        if self.judge is not None:
+            breaches = [breach for event in shown for breach in self.judge.heard(event, 0)]
+            breaches += self.judge.overdue(NEVER_NS)
+            violations = [breach.violation for breach in breaches]
+        self.failed = any(map(self._fails, violations))
+        return [] if self._only else shown, violations
+
+    def _wanted(self, heard: Heard) -> bool:
+        match heard:
+            case Tell(event):
+                shown = self._where is None or self._remembered(event, self._where)
+                return shown and not self._only
+            case Report(Violation() as violation):
+                shown = self._shown.get(birth_of(violation.event_id), True)
+                self.failed |= shown and self._fails(violation)
+                return shown
+            case Report(Enforcement()):
+                return True
+            case Report() | RawEvent():
+                return not self._only
+
+    def _remembered(self, event: ContainerEvent, where: Where) -> bool:
+        """A verdict is shown if the event that it judges was."""
+        shown = self._shown[birth_of(event.id)] = where.holds(event)
+        self._shown.move_to_end(birth_of(event.id))
+        if len(self._shown) > _BIRTHS:
+            self._shown.popitem(last=False)
+        return shown
+
+    def _fails(self, violation: Violation) -> bool:
+        if self._fail_on is None:
+            return False
+        return SEVERITIES.index(violation.severity) >= SEVERITIES.index(self._fail_on)

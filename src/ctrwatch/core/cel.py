@@ -1,0 +1,215 @@
+"""
+Conditions in CEL over a container's event: checked when they are made, then judged.
+
+Pure. The language: cel.dev; the evaluator is Google's C++ one (cel-expr-python), whose
+`matches` is RE2: linear in its input. It returns errors as values that are true in Python;
+here they are `Failed`.
+
+What nobody could tell of a container is left out of the variables: then CEL's own logic
+decides (`true || unknown` is true), and what it can't decide is `Unknown`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
+from typing import Any, Final, NamedTuple
+
+from cel_expr_python import cel
+
+from ctrwatch.core import syntax, vocabulary
+from ctrwatch.core.helpers import HELPERS
+from ctrwatch.event import ContainerEvent
+
+__all__ = ("CelError", "Condition", "Environment", "Facts", "Failed", "Unknown")
+
+_LONGEST: Final = 10_000  # characters of an expression: the longest that ships has 500
+_LISTED: Final = "listed"
+_FUNCTIONS: Final = (
+    *("size", "matches", "startsWith", "endsWith", "contains"),
+    *("exists", "exists_one", "all", "has"),
+)
+_EXTRA: Final = {
+    # Known to whoever judges, not to the event.
+    "new_registry": cel.Type.BOOL,
+    "params": cel.Type.DYN,
+}
+# They are known when the image's name is.
+_WITH: Final = dict.fromkeys(
+    ("image", "image.registry", "image.repository", "image.tag", "new_registry"),
+    "container_image",
+)
+_WRONG: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+_NO_FIELD: Final = re.compile(r"undefined field '([^']*)' not found in struct 'ctrwatch\.(\w+)'")
+
+
+class CelError(ValueError):
+    """An expression that can't be used; `line` counts from 1 in the expression."""
+
+    def __init__(self, what: str, line: int = 1) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class Unknown(NamedTuple):
+    """Nothing can be decided without these fields, which nobody could tell so far."""
+
+    fields: tuple[str, ...]
+
+
+class Failed(NamedTuple):
+    """The expression went wrong on this event."""
+
+    why: str
+
+
+class Facts:
+    """An event as conditions see it. Made once for all of them."""
+
+    def __init__(self, event: ContainerEvent, *, new_registry: bool = False) -> None:
+        self.unknown = vocabulary.unknown(event)
+        self._values = vocabulary.values(event)
+        self._values["new_registry"] = new_registry
+        null = VARIABLE_NAMES - self._values.keys()
+        self.unknown |= null
+        for name in self.unknown & self._values.keys():
+            del self._values[name]
+
+    def without(self, names: Iterable[str], params: object) -> dict[str, Any]:
+        values = {name: value for name, value in self._values.items() if name not in set(names)}
+        return {**values, "params": params}
+
+
+VARIABLE_NAMES: Final = frozenset(vocabulary.VARIABLES)
+
+
+class Condition:
+    """An expression that is true or false of an event."""
+
+    def __init__(self, text: str, compiled: Any, env: Environment) -> None:
+        self.text = text
+        self._compiled, self._env = compiled, env
+        self.paths = frozenset(
+            path
+            for path in syntax.paths(compiled.serialize())
+            if path.partition(".")[0] in VARIABLE_NAMES or path in _WITH
+        )
+
+    def holds(self, facts: Facts) -> bool | Unknown | Failed:
+        """Never raises."""
+        lacking = self._lacking(facts.unknown)
+        parts = {path.partition(".")[0] for path in lacking}
+        try:
+            value = self._compiled.eval(self._env.activation(facts, parts))
+            answer, is_bool = value.value(), value.type() == cel.Type.BOOL
+        except Exception as error:  # noqa: BLE001 - of a C++ library, on a stranger's words
+            answer, is_bool = str(error), False
+        if is_bool and isinstance(answer, bool):
+            return answer
+        return Unknown(tuple(sorted(lacking))) if lacking else Failed(str(answer)[:500])
+
+    def _lacking(self, unknown: AbstractSet[str]) -> set[str]:
+        """Of the fields that it reads those that are unknown, whole or in part."""
+        if not unknown:
+            return set()
+        return {
+            path
+            for path in self.paths
+            if path in unknown
+            or path.partition(".")[0] in unknown
+            or _WITH.get(path) in unknown
+            or any(each.startswith(f"{path}.") for each in unknown)
+        }
+
+
+class Environment:
+    """
+    Where expressions are compiled: the event's variables, the helpers, a policy's own lists.
+
+    *lists*: by name, for `listed(value, "name")`. *params*: the policy's parameters.
+    """
+
+    def __init__(
+        self,
+        lists: Mapping[str, frozenset[str]] | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> None:
+        self._lists, self._params = lists or {}, dict(params or {})
+        self._env = cel.NewEnv(
+            vocabulary.POOL,
+            variables={**vocabulary.VARIABLES, **_EXTRA},
+            functions=[*_HELPERS, _function(_LISTED, ("string", "string"), self._listed)],
+        )
+        self._last: tuple[Facts, frozenset[str], Any] | None = None
+
+    def condition(self, text: str) -> Condition:
+        """Raises CelError, with a suggestion where something is misspelt."""
+        if len(text) > _LONGEST:
+            raise CelError(f"longer than {_LONGEST:,} characters")
+        try:
+            compiled = self._env.compile(text)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise _explained(str(error)) from None
+        if compiled.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
+            name = compiled.return_type().name().lower()
+            raise CelError(f"it is of type {name}, and must be true or false (bool)")
+        self._check_lists(compiled.serialize())
+        return Condition(text, compiled, self)
+
+    def activation(self, facts: Facts, parts: Iterable[str]) -> Any:
+        """The variables of *facts*, kept for the next condition."""
+        key = frozenset(parts)
+        if self._last is None or self._last[0] is not facts or self._last[1] != key:
+            made = self._env.Activation(facts.without(key, self._params))
+            self._last = facts, key, made
+        return self._last[2]
+
+    def _listed(self, value: str, name: str) -> bool:
+        return value in self._lists[name]
+
+    def _check_lists(self, serialized: bytes) -> None:
+        for call in syntax.calls(serialized):
+            if call.function != _LISTED:
+                continue
+            name = call.texts[1]
+            if name is None:
+                raise CelError(f"{_LISTED}(value, name): give the list's name as a text")
+            if name not in self._lists:
+                near = _nearest(name, self._lists)
+                raise CelError(
+                    f'no list is called "{name}"{near}: the policy names them in `lists`'
+                )
+
+
+def _function(name: str, arguments: tuple[str, ...], does: Callable[..., bool]) -> Any:
+    types = {"string": cel.Type.STRING, "list": cel.Type.List(cel.Type.STRING)}
+    taken = [types.get(each) or cel.Type(f"ctrwatch.{each}") for each in arguments]
+    overload = cel.Overload(f"ctrwatch_{name}", cel.Type.BOOL, taken, False, does)  # noqa: FBT003
+    return cel.FunctionDecl(name, [overload])
+
+
+_HELPERS: Final = [
+    _function(name, helper.arguments, helper.does) for name, helper in HELPERS.items()
+]
+
+
+def _explained(text: str) -> CelError:
+    """The evaluator's first complaint, in a sentence."""
+    found = _WRONG.search(text)
+    if found is None:
+        return CelError(text.partition("\n")[0][:300])
+    line, column, what = int(found[1]), int(found[2]), found[3].removesuffix(" [INVALID_ARGUMENT]")
+    if name := _UNDECLARED.search(what):
+        known = (*VARIABLE_NAMES, *_EXTRA, *HELPERS, _LISTED, *_FUNCTIONS)
+        what = f"nothing is called {name[1]}{_nearest(name[1], known)}"
+    elif field := _NO_FIELD.search(what):
+        fields = vocabulary.FIELDS[field[2]]
+        what = f"{field[2].lower()} has no field {field[1]}{_nearest(field[1], fields)}"
+    return CelError(f"{what[:300]} (column {column})", line)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, [*known], n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,70 @@
+"""The judge at work in a watch: verdicts right after the event that they are about."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ctrwatch.app import Heard, Listener
+from ctrwatch.core.chain import Report
+from ctrwatch.core.judge import Breach, Judge
+from ctrwatch.core.story import Tell
+
+__all__ = ("NEVER_NS", "Judging")
+NEVER_NS: Final = 1 << 63  # later than any deadline
+
+
+class Judging:
+    """
+    A listener of a watch that passes on what it hears, and verdicts after it.
+
+    *act* is called with each, right after its line was given away. Neither may wait.
+    """
+
+    def __init__(
+        self,
+        judge: Judge,
+        listener: Listener,
+        act: Callable[[Breach], None] | None = None,
+    ) -> None:
+        self._judge, self._listener, self._act = judge, listener, act
+        self._timer: asyncio.TimerHandle | None = None
+        self.told = 0
+
+    def __call__(self, heard: Heard) -> None:
+        self._listener(heard)
+        if isinstance(heard, Tell):
+            self._say(self._judge.heard(heard.event, _boot_ns()))
+            self._wait()
+
+    def finish(self) -> None:
+        """Nothing comes any more: what still waits is undecided."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._say(self._judge.overdue(NEVER_NS))
+
+    def _say(self, breaches: list[Breach]) -> None:
+        for breach in breaches:
+            self.told += 1
+            self._listener(Report(breach.violation))
+            if self._act is not None:
+                self._act(breach)
+
+    def _wait(self) -> None:
+        """One timer for all rules that wait, for the first that must not wait longer."""
+        due_ns = self._judge.due_ns
+        if due_ns is None or self._timer is not None:
+            return
+        delay_s = max(0, due_ns - _boot_ns()) / 1e9
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._overdue)
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self._say(self._judge.overdue(_boot_ns()))
+        self._wait()
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

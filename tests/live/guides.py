@@ -1,0 +1,106 @@
+"""A page of the docs as its reader follows it: the files that it shows, the commands that it gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.live.watching import DEADLINE_S, environment
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+_BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FILE: Final = re.compile(r"# (\S+\.\w+)\n")
+_FOLLOWS: Final = re.compile(r"ctrwatch events\b")  # it goes on until it is ended
+_MAY: Final = (0, 1, 4)  # exit codes: done, differs, --fail-on
+
+
+class Step(NamedTuple):
+    """A command, and the lines that the page shows as what it prints."""
+
+    command: str
+    shown: tuple[str, ...]
+
+
+def steps(page: str) -> Iterator[Step | tuple[str, str]]:
+    """Commands, and files as (name, content), in the page's order."""
+    for language, text in _BLOCK.findall(page):
+        if language == "console":
+            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, *shown = part.replace("\\\n", "").splitlines()
+                yield Step(command, tuple(shown))
+        elif found := _FILE.match(text):
+            yield found[1], text
+
+
+class Guide:
+    """Follows a page in *home*; `followed` has what each command printed."""
+
+    def __init__(self, page: str, home: Path) -> None:
+        self._page, self._home = page, home
+        self.followed: list[tuple[Step, str]] = []
+        self._running: list[subprocess.Popen[str]] = []
+
+    def follow(self) -> None:
+        """Raises AssertionError at the first command that does not do what the page says."""
+        try:
+            for step in steps((DOCS / self._page).read_text()):
+                if isinstance(step, Step):
+                    self._run(step)
+                else:
+                    (self._home / step[0]).write_text(step[1])
+        finally:
+            for process in self._running:
+                self._end(process)
+
+    def _run(self, step: Step) -> None:
+        if _FOLLOWS.search(step.command):
+            self._running.append(self._started(step))
+            return
+        ran = subprocess.run(
+            ("bash", "-o", "pipefail", "-c", step.command),
+            cwd=self._home, env=_environment(), capture_output=True, text=True, check=False,
+            timeout=3 * DEADLINE_S,
+        )  # fmt: skip
+        assert ran.returncode in _MAY, f"{step.command}: {ran.stderr}"
+        assert "Traceback" not in ran.stderr, ran.stderr
+        self.followed.append((step, ran.stdout))
+        if step.shown:
+            assert ran.stdout.splitlines() == list(step.shown), step.command
+
+    def _started(self, step: Step) -> subprocess.Popen[str]:
+        """Listening, when it is returned."""
+        process = subprocess.Popen(
+            ("bash", "-c", f"exec {step.command.removeprefix('sudo ')}"),
+            cwd=self._home, env=_environment(), text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if "listening" in line:
+                return process
+        raise AssertionError(f"{step.command}: {''.join(said)}")
+
+    @staticmethod
+    def _end(process: subprocess.Popen[str]) -> None:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode in _MAY, errors
+        assert "Traceback" not in errors
+
+
+def _environment() -> dict[str, str]:
+    """With our `ctrwatch`, and a `sudo` for those who are root anyway."""
+    bin_ = Path(sys.executable).parent
+    return {
+        **environment(),
+        "PATH": f"{bin_}:{os.environ['PATH']}",
+        "BASH_FUNC_sudo%%": '() { "$@"; }',
+    }
