@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,38 +26,52 @@ RELOADS = 7
 KNOWN = ids("docker")["by-registry"]
 LISTED = (DATA / "docker/engine/containers.json").read_bytes()
 IMAGE = (DATA / "docker/engine/image.json").read_bytes()
-BETWEEN = 101  # births
+BEFORE, MEANWHILE = 101, 499  # births before SIGHUP, and while it is served
 
 
 class Storm:
-    """Containers by name only, one after the other, that end at once; until `end`."""
+    """Containers by name only, one after the other, that end at once."""
 
     def __init__(self) -> None:
         self.born: list[str] = []
         self._home = unified() / "ctrwatch-reload"
         self._home.mkdir()
-        self._ended = threading.Event()
+        self._wanted, self._ended = 0, False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
     def go_on(self) -> None:
-        enough = len(self.born) + BETWEEN
-        until("births", lambda: len(self.born) >= enough)
+        """Some are born when this returns; others are while the caller goes on."""
+        with self._changed:
+            self._wanted = len(self.born) + BEFORE + MEANWHILE
+            enough = self._wanted - MEANWHILE
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(self.born) >= enough)
 
     def end(self) -> list[str]:
-        if self._thread.is_alive():
-            self._ended.set()
+        """All that were born."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        if self._home.exists():
             self._thread.join()
             self._home.rmdir()
         return self.born
 
     def _work(self) -> None:
-        while not self._ended.is_set():
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self.born) < self._wanted or self._ended)
+                if len(self.born) >= self._wanted:
+                    return
             container = f"{len(self.born):012x}" + "5e" * 26
             place = self._home / f"docker-{container}.scope"
             place.mkdir()
             place.rmdir()
-            self.born.append(container)
+            with self._changed:
+                self.born.append(container)
+                self._changed.notify_all()
 
 
 @pytest.fixture
@@ -87,7 +102,7 @@ def reload(watching: Watching, says: str) -> None:
 def heard(path: Path, name: str) -> list[str]:
     """The first twelve digits of the storm's, of lines in either format; a torn line fails."""
     found = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text().split("\n")[:-1]:  # the last one may be under way
         if line.startswith("{"):
             event = json.loads(line)
             word, container = event["event"].removeprefix("container_"), event["container_id"]
@@ -101,21 +116,26 @@ def heard(path: Path, name: str) -> list[str]:
     return found
 
 
+def begun_with(path: Path) -> bool:
+    return bool(heard(path, "create"))
+
+
 def test_format_and_output_change_in_a_storm(storm: Storm, tmp_path: Path, config: Path) -> None:
     """Together the files have every birth once; each of them in its own format."""
     paths = [tmp_path / f"events.{number}" for number in range(RELOADS + 1)]
 
     def write(number: int) -> None:
         config.write_text(
-            f'wait = {number % 3}\nexisting = false\n[output]\npath = "{paths[number]}"\n'
+            f'wait = {number % 3 / 4}\nexisting = false\n[output]\npath = "{paths[number]}"\n'
             f'format = "{"text" if number % 2 else "json"}"\n'
         )
 
     write(0)
     with Watching("--config", str(config), lines=()) as watching:
-        begun = len(storm.born)
         for number in range(1, RELOADS + 1):
             storm.go_on()
+            # A birth may be told a wait later than it was.
+            until("a line", partial(begun_with, paths[number - 1]))
             write(number)
             reload(watching, f"reloaded {config}: wait, output.format, output.path")
         storm.go_on()
@@ -125,10 +145,10 @@ def test_format_and_output_change_in_a_storm(storm: Storm, tmp_path: Path, confi
 
     for name in ("create", "remove"):
         found = [container for path in paths for container in heard(path, name)]
-        assert sorted(found) == born[-len(found) :]  # busy daemons may hold one up
-        assert len(found) >= len(born) - begun
+        assert sorted(found) == born  # busy daemons may hold one up
     for number, path in enumerate(paths):
-        assert heard(path, "create")
+        assert begun_with(path)
+        assert path.read_bytes().endswith(b"\n")
         assert {line[0] == "{" for line in path.read_text().splitlines()} == {number % 2 == 0}
 
 
@@ -155,7 +175,8 @@ def test_a_file_that_is_wrong_changes_nothing(
     good = f'wait = 0\nexisting = false\noutput.path = "{path}"\n'
     config.write_text(good)
     with Watching("--config", str(config), lines=()) as watching:
-        until("a line", lambda: path.stat().st_size > 0)
+        storm.go_on()
+        until("a line", partial(begun_with, path))
         path.rename(before)
         config.write_text(content)
         what = f"{config}{says}" if says is not None else "/dev/null: not a file"
@@ -168,9 +189,7 @@ def test_a_file_that_is_wrong_changes_nothing(
         until("the last removal", lambda: born[-1] in heard(path, "remove"))
         assert watching.stop() == 0
 
-    both = heard(before, "create") + heard(path, "create")
-    assert heard(before, "create")
-    assert sorted(both) == born[-len(both) :]
+    assert sorted(heard(before, "create") + heard(path, "create")) == born
 
 
 def test_a_new_socket_is_asked_about_who_lives_and_who_is_born(

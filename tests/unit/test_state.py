@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -101,23 +102,29 @@ def test_the_dead_do_not_stay_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
     assert list(left(tmp_path)) == ["lives"]
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may grow beyond 9,000 bytes: a disk that is full, for this process only."""
+    """
+    No file may grow beyond 9,000 bytes: a disk that is full, for this process only.
+
+    No fixture: pytest's own output may be a file, and it says how a test went before a
+    fixture ends.
+    """
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (9000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_said_once(
-    tmp_path: Path, small_files: None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = State(tmp_path)
-    for number in range(20):
-        state.note(event("container_create", f"n{number}"))
+    with small_files():
+        for number in range(20):
+            state.note(event("container_create", f"n{number}"))
     state.close()
 
     assert state.failed > 0
