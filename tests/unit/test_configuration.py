@@ -37,6 +37,9 @@ sensor = "fanotify"
 state = "/s"
 audit = 0
 metrics = "unix:/m"
+usage = true
+usage_at = [5, 30.5]
+usage_every = 90
 [sockets]
 docker = ["/d1", "/d2"]
 containerd = []
@@ -53,7 +56,8 @@ def test_every_key_can_be_said() -> None:
     assert said(value).keys() == KEYS.keys()
     assert value == Configuration(
         wait=1.0, existing=False, raw=True, record="/r", sensor="fanotify", state="/s", audit=0.0,
-        metrics="unix:/m", sockets=Sockets(docker=("/d1", "/d2"), containerd=(), cri=("/c",)),
+        metrics="unix:/m", usage=True, usage_at=(5.0, 30.5), usage_every=90.0,
+        sockets=Sockets(docker=("/d1", "/d2"), containerd=(), cri=("/c",)),
         output=Output(format="tracee", path="/o"),
     )  # fmt: skip
 
@@ -68,6 +72,7 @@ def test_a_file_may_say_nothing(content: bytes) -> None:
     [
         ('sockets.docker = ["x"]', 'sockets.docker: not an absolute path: "x"'),
         ('sockets.docker = ["/a", "/\\u0000"]', 'sockets.docker: not an absolute path: "/\\u0000"'),
+        ("usage_at = [5, 0]", "usage_at: not an age in seconds from 1 to 86400: 0"),
         ('sockets.cri = "/a"', 'sockets.cri: not a list of at most 64 absolute paths: "/a"'),
         (
             f"sockets.cri = {['/a'] * 65}",
