@@ -502,6 +502,9 @@ def policy_learn(*, store: Path, since: str | None, output: Path | None) -> None
 )
 @click.option("--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h.")
 @click.option("--until", metavar="TIME", help="The same; that moment is not included.")
+@click.option(
+    "--where", metavar="EXPR", help="Only of containers for which this CEL expression holds."
+)
 @click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
 @click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
@@ -516,7 +519,14 @@ def policy_learn(*, store: Path, since: str | None, output: Path | None) -> None
     help="With --verify: a head that was printed then must be in it.",
 )
 def history(
-    *, store: Path, as_json: bool, as_csv: bool, verify: bool, heads: Sequence[str], **given: Any
+    *,
+    store: Path,
+    where: str | None,
+    as_json: bool,
+    as_csv: bool,
+    verify: bool,
+    heads: Sequence[str],
+    **given: Any,
 ) -> None:
     """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
 
@@ -534,7 +544,7 @@ def history(
     if verify:
         sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
     form = "json" if as_json else "csv" if as_csv else "table"
-    sys.exit(command.run(store, asked(**given), form))
+    sys.exit(command.run(store, asked(**given), form, where))
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")
