@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +243,13 @@ def test_only_since_then(house: Path, store: Path) -> None:
 
     assert (done.stdout, done.exit_code) == ("", 0)
     assert "births judged: 0; no violation" in done.stderr
+
+
+def test_births_that_cannot_be_read_are_counted(house: Path, tmp_path: Path) -> None:
+    path = made(tmp_path / "h.db", [event(1), event(2)])
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE body SET body = ? WHERE seq = 1", (b'{"event":"of 2030"}',))
+
+    said = "; 1 more are of another version of ctrwatch and can't be read"
+    assert f"births judged: 1; 1 violation{said}" in policy("replay", house, "--store", path).stderr
+    assert f"births: 1; images: 1{said}" in policy("learn", "--store", path).stderr

@@ -106,7 +106,10 @@ def replay(
                 day = violation.time[:10]  # a line of `events` has no date: it is today's
                 sys.stdout.buffer.write(f"{day} {host_text_line(violation)}".encode())
         sys.stdout.buffer.flush()
-    said = ", ".join(f"{number} {_PLURALS[verdict]}" for verdict, number in verdicts.items())
+    said = ", ".join(
+        f"{number} {_PLURALS[verdict] if number > 1 else verdict}"
+        for verdict, number in verdicts.items()
+    )
     sys.stderr.write(
         f"ctrwatch: births judged: {past.births}; {said or 'no violation'}{past.said_of_unread()}\n"
     )
