@@ -246,7 +246,8 @@ def test_who_ran_in_an_earlier_boot_is_not() -> None:
     there = birth(2, 6, "existing_container")  # older than the watch of the second boot
     made = report([begin(0), birth(1, 1), begin(8, "boot-2"), there, *signs(8, 24)], since=12)
 
-    assert [ran.containers[0].container_id for ran in made.images] == [f"{2:064x}"]
+    [ran] = made.images
+    assert [each.container_id for each in ran.containers] == [f"{2:064x}"]
 
 
 def test_a_policy_says_which_image_is_approved_and_by_which_rule() -> None:
@@ -309,6 +310,22 @@ def test_what_the_watch_told_has_its_creator() -> None:
     assert (made.told.violations, made.told.undecided) == (1, 1)
     assert [(each.comm, each.uid) for each in made.told.by_creator] == [("bash", 1000)]
     assert made.judged is None
+
+
+def test_a_rule_whose_severity_was_changed_counts_as_two() -> None:
+    made = report(
+        [
+            begin(0),
+            violation(1, 1),
+            violation(2, 2, severity="low"),
+            violation(3, 3, severity="low"),
+        ]
+    )
+
+    assert [(each.severity, each.violations) for each in made.told.by_rule] == [
+        ("high", 1),
+        ("low", 2),
+    ]
 
 
 # --- the page -----------------------------------------------------------------------------

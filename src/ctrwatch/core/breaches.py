@@ -81,7 +81,7 @@ class Counting:
         self._steps = steps
         self._verdicts: Counter[str] = Counter()
         self._severities: Counter[str] = Counter()
-        self._rules: dict[tuple[str, str], _Rule] = {}
+        self._rules: dict[tuple[str, str, str], _Rule] = {}
         self._creators: Counter[tuple[str, int | None]] = Counter()
         self._over_time: dict[str, list[int]] = {}
         self._left_out = 0
@@ -97,7 +97,7 @@ class Counting:
             if who not in self._creators and len(self._creators) >= _CREATORS:
                 who = ("(others)", None)
             self._creators[who] += 1
-        key = violation.policy, violation.rule
+        key = violation.policy, violation.rule, violation.severity  # which may have been changed
         if key not in self._rules and len(self._rules) >= _RULES:
             self._left_out += 1
             return
@@ -107,7 +107,7 @@ class Counting:
         rule.examples.append(_example(violation, creator))
 
     def value(self) -> Breaches:
-        broken = [_broken(*key, rule) for key, rule in self._rules.items()]
+        broken = [_broken(*key[:2], rule) for key, rule in self._rules.items()]
         order = {severity: number for number, severity in enumerate(SEVERITIES)}
         return Breaches(
             violations=self._verdicts["violation"],

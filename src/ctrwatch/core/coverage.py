@@ -91,8 +91,6 @@ class Coverage:
         run = self._run(seq)
         if run.since_ns < 0:
             run.since_ns = run.last_ns = time_ns
-        if time_ns < run.since_ns:
-            return
         if run.stop is None and time_ns - run.last_ns > _SILENCE_NS:
             self._hole(run.last_ns, time_ns, "silent")
         run.last_ns = max(run.last_ns, time_ns)

@@ -41,7 +41,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0;
 th { color: var(--faint); font-weight: 600; white-space: nowrap; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; padding-right: 1rem; }
 td.time { white-space: nowrap; font-variant-numeric: tabular-nums; }
-td .good, td .bad, td .open, td code[title], td a[title] { white-space: nowrap; }
+.kept, td .good, td .bad, td .open, td code[title], td a[title] { white-space: nowrap; }
 tr:target, section:target > h3 { background: var(--panel); outline: 2px solid var(--link); }
 svg { display: block; width: 100%; margin-top: .6rem; background: var(--panel); }
 svg.bars { height: 8rem; } svg.strip { height: 1.6rem; }
@@ -61,7 +61,8 @@ svg.bars { height: 8rem; } svg.strip { height: 1.6rem; }
 .fill-watched { fill: var(--good); background: var(--good); }
 .fill-hole { fill: var(--hole); background: var(--hole); }
 section.part { break-inside: avoid; }
-@media (max-width: 44rem) {
+@media screen and (min-width: 56.01rem) { td:not(.number) > div { min-width: 5.5rem; } }
+@media screen and (max-width: 56rem) {
   body { padding: .75rem; }
   thead { display: none; }
   table, tbody, tr, td { display: block; width: 100%; }
@@ -71,12 +72,15 @@ section.part { break-inside: avoid; }
   td:empty { display: none; }
   td::before { content: attr(data-label); flex: 0 0 6.5rem; color: var(--faint); }
   td > div { min-width: 0; flex: 1; }
-  .cards { grid-template-columns: 1fr 1fr; }
 }
+@media screen and (max-width: 30rem) { .cards { grid-template-columns: 1fr 1fr; } }
 @media print {
   :root { color-scheme: light; --page: #fff; --text: #000; --faint: #444; --line: #bbb; --panel: #f4f4f4;
     --link: #000; --good: #11592f; --bad: #a3141b; --open: #6b4600; }
-  body { max-width: none; padding: 0; font-size: 10pt; }
+  body { max-width: none; padding: 0; font-size: 9pt; }
+  table { font-size: 8pt; }
+  td.time { white-space: normal; }
+  .kept { white-space: normal; }
   nav { display: none; }
   a { text-decoration: none; }
   svg, .key { print-color-adjust: exact; -webkit-print-color-adjust: exact; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ctrwatch.core.breaches import SEVERITIES, Breaches, Broken
@@ -137,15 +137,14 @@ def _images(report: Report) -> Markup:
             short(ran.container_image_digest),
             f"{ran.births:,}",
             f"{ran.running:,}",
-            when(ran.first),
-            when(ran.last),
-            ", ".join(ran.runtimes),
+            joined((_kept(when(ran.first)), tag("br"), _kept(when(ran.last)))),
+            joined(map(_kept, ran.runtimes), ", "),
             word(ran.approved),
             joined((_rule_link(rule) for rule in (*ran.broke, *ran.undecided)), ", "),
         )
         for number, ran in enumerate(shown)
     ]
-    head = ("Image", "Digest", "Births", "Before", "First", "Last", "Runtimes", "Verdict", "By")
+    head = ("Image", "Digest", "Births", "Before", "First, last", "Runtimes", "Verdict", "By")
     left = f"{counted(report.images_left_out, 'container')} of further images are only counted."
     return tag(
         "section",
@@ -227,6 +226,9 @@ def _breaches(report: Report, breaches: Breaches, anchor: str, title: str) -> Ma
         for severity in SEVERITIES
         if severity in breaches.over_time
     }
+    places: dict[str, int] = {}
+    for number, ran in enumerate(report.images[:_IMAGES]):
+        places.setdefault(ran.container_image, number)
     open_ = breaches.undecided + breaches.errors
     said = f"{counted(breaches.violations, 'violation')}; {open_:,} times nobody knows."
     creators = [
@@ -243,7 +245,10 @@ def _breaches(report: Report, breaches: Breaches, anchor: str, title: str) -> Ma
         _by_rule(breaches, anchor),
         tag("h3", "By creator: the process that made the cgroup"),
         table(("Creator", "Violations"), creators),
-        *(_rule(anchor, number, each) for number, each in enumerate(breaches.by_rule[:_ROWS])),
+        *(
+            _rule(f"{anchor}-{number}", each, places)
+            for number, each in enumerate(breaches.by_rule[:_ROWS])
+        ),
         id=anchor,
     )
 
@@ -265,14 +270,15 @@ def _by_rule(breaches: Breaches, anchor: str) -> Markup:
     return joined((table(head, rows), rest(len(breaches.by_rule), _ROWS, "--json")))
 
 
-def _rule(anchor: str, number: int, rule: Broken) -> Markup:
+def _rule(anchor: str, rule: Broken, places: Mapping[str, int]) -> Markup:
+    """*places*: images, and the numbers of their sections."""
     rows = [
         (
             when(each.time),
             each.message,
             each.container_name,
             short(each.container_id),
-            each.container_image,
+            _placed(each.container_image, places),
             each.pod,
             each.creator,
         )
@@ -284,8 +290,10 @@ def _rule(anchor: str, number: int, rule: Broken) -> Markup:
         "section",
         tag("h3", _severity(rule.severity), f" {rule.policy}/{rule.rule}"),
         table(head, rows),
-        rest(total, len(rows), "`ctrwatch history --violations`") if total > len(rows) else "",
-        id=f"{anchor}-{number}",
+        tag("p", f"The newest {len(rows)} of {total:,}.", class_="faint")
+        if total > len(rows)
+        else "",
+        id=anchor,
         class_="part",
     )
 
@@ -352,6 +360,16 @@ def _who(comm: str, uid: int | None) -> str:
 
 def _severity(severity: str) -> Markup:
     return joined((tag("span", class_=f"key fill-{severity}"), severity))
+
+
+def _placed(image: str, places: Mapping[str, int]) -> str:
+    """A link to the image's own section, where it has one."""
+    return tag("a", image, href=f"#image-{places[image]}") if image and image in places else image
+
+
+def _kept(words: str) -> Markup:
+    """In one line."""
+    return tag("span", words, class_="kept")
 
 
 def _rule_link(rule: str) -> Markup:
