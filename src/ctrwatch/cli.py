@@ -22,6 +22,7 @@ import click
 from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
 from ctrwatch.commands.asked import SEVERITIES, Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
+from ctrwatch.commands.report_cli import report
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError, InputError
 
@@ -551,6 +552,9 @@ def history(
         sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
     form = "json" if as_json else "csv" if as_csv else "table"
     sys.exit(command.run(store, asked(**given), form, where))
+
+
+main.add_command(report)
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")
