@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
-from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
+from ctrwatch.commands.asked import SEVERITIES, Asked, options as verdict_options, verdicts
 from ctrwatch.commands.lean import leave_out_openssl
+from ctrwatch.commands.report_cli import report
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError, InputError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
     from ctrwatch.commands.kept import Kept
     from ctrwatch.core.configuration import FormatName, SensorName, Sockets
+    from ctrwatch.event import Severity
     from ctrwatch.sensor.host import Host
 
 __all__ = ("main",)
@@ -405,10 +407,23 @@ def policy() -> None:
     ctrwatch policy show attack-containers    its rules
     ctrwatch policy check my-policy.yaml      is it right?
     ctrwatch policy test my-policy.yaml       do its own tests pass?
+    ctrwatch policy replay my-policy.yaml     what would it have said?
+    ctrwatch policy learn                     a policy that approves what ran
     """
 
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+_OF_STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path(_STORE),
+    show_default=True,
+    metavar="FILE",
+    help="What `events --store` wrote.",
+)
+_SINCE = click.option(
+    "--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h. [default: all of it]"
+)
 
 
 @policy.command("list", epilog="Example: ctrwatch policy list --json | jq -r .name")
@@ -451,18 +466,56 @@ def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
     sys.exit(test(policies, as_json=as_json))
 
 
+@policy.command("replay", epilog="Example: sudo ctrwatch policy replay cis-docker --since 7d")
+@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
+@_OF_STORE
+@_SINCE
+@_AS_JSON
+@click.option(
+    "--fail-on",
+    type=click.Choice(SEVERITIES),
+    help="Exit with 4 if a violation was as severe as this.",
+)
+def policy_replay(
+    *,
+    policies: Sequence[str],
+    store: Path,
+    since: str | None,
+    as_json: bool,
+    fail_on: Severity | None,
+) -> None:
+    """What policies would have said over the births of a history."""
+    from ctrwatch.commands.hindsight import replay
+
+    sys.exit(replay(policies, store, since=since, as_json=as_json, fail_on=fail_on))
+
+
+@policy.command(
+    "learn", epilog="Example: sudo ctrwatch policy learn --since 30d --output approved.yaml"
+)
+@_OF_STORE
+@_SINCE
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A new file. [default: standard output]",
+)
+def policy_learn(*, store: Path, since: str | None, output: Path | None) -> None:
+    """Write an approved-images policy from what ran, for a person to review.
+
+    By the registry's digest; where there is none, by the image's id, else by its name.
+    """
+    from ctrwatch.commands.hindsight import learn
+
+    sys.exit(learn(store, output, since=since))
+
+
 @main.command(
     short_help="What was told, asked for again.",
     epilog="Example: sudo ctrwatch history --since 7d --image nginx --csv > nginx.csv",
 )
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(_STORE),
-    show_default=True,
-    metavar="FILE",
-    help="What `events --store` wrote.",
-)
+@_OF_STORE
 @click.option("--image", metavar="GLOB", help="As the event names it, or as you would: nginx.")
 @click.option("--digest", metavar="DIGEST", help="sha256:…, or its beginning.")
 @click.option("--runtime", metavar="NAME", help="docker, containerd, podman, …")
@@ -481,6 +534,9 @@ def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
 )
 @click.option("--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h.")
 @click.option("--until", metavar="TIME", help="The same; that moment is not included.")
+@click.option(
+    "--where", metavar="EXPR", help="Only of containers for which this CEL expression holds."
+)
 @click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
 @click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
@@ -495,7 +551,14 @@ def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
     help="With --verify: a head that was printed then must be in it.",
 )
 def history(
-    *, store: Path, as_json: bool, as_csv: bool, verify: bool, heads: Sequence[str], **given: Any
+    *,
+    store: Path,
+    where: str | None,
+    as_json: bool,
+    as_csv: bool,
+    verify: bool,
+    heads: Sequence[str],
+    **given: Any,
 ) -> None:
     """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
 
@@ -513,7 +576,10 @@ def history(
     if verify:
         sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
     form = "json" if as_json else "csv" if as_csv else "table"
-    sys.exit(command.run(store, asked(**given), form))
+    sys.exit(command.run(store, asked(**given), form, where))
+
+
+main.add_command(report)
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")

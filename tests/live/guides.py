@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.live.watching import DEADLINE_S, environment
+from tests.live.waiting import until
+from tests.live.watching import DEADLINE_S, ctrwatch, environment
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"# (\S+\.\w+)\n")
 _FOLLOWS: Final = re.compile(r"ctrwatch events\b")  # it goes on until it is ended
+_STORE: Final = re.compile(r"--store (\S+)")
 _MAY: Final = (0, 1, 4)  # exit codes: done, differs, --fail-on
 
 
@@ -85,8 +87,16 @@ class Guide:
         for line in process.stderr:
             said.append(line)
             if "listening" in line:
+                self._wait_for_rows(step.command)
                 return process
         raise AssertionError(f"{step.command}: {''.join(said)}")
+
+    def _wait_for_rows(self, command: str) -> None:
+        """A reader comes to the next command later than what was there comes to the store."""
+        if found := _STORE.search(command):
+            last = "violation" if "--policy" in command else "existing_container"
+            ask = ("history", "--store", str(self._home / found[1]), "--json", "--event", last)
+            until(f"{last} in the store", lambda: bool(ctrwatch(*ask)), DEADLINE_S)
 
     @staticmethod
     def _end(process: subprocess.Popen[str]) -> None:

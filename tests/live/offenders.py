@@ -85,9 +85,15 @@ def _sshd(bed: Bed) -> str:
     )(bed)
 
 
+def in_registry(bed: Bed, name: str) -> str:
+    """By a name of the registry that no other test uses."""
+    _, _, port = bed.registry.host.rpartition(":")
+    return f"localhost:{port}/{name}"
+
+
 def _pulled(bed: Bed) -> str:
     """The first container from a registry."""
-    name = bed.registry.name("busybox:test")
+    name = in_registry(bed, "busybox:test")
     bed.docker.pull(name)
     return bed.docker.run(*SLEEP, image=name)
 

@@ -21,6 +21,7 @@ from tests.live.offenders import (
     OFFENDERS,
     RESTRICTED,
     SLEEP,
+    in_registry,
 )
 from tests.live.watching import Event, Watching
 
@@ -48,7 +49,7 @@ def judged(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge
     policies = tmp_path_factory.mktemp("policies")
     approved = changed(
         APPROVED, policies,
-        images=[bed.registry.name("*")], digests=[served.digest], by_digest=True,
+        images=[in_registry(bed, "*")], digests=[served.digest], by_digest=True,
     )  # fmt: skip
     lsm = changed(CIS, policies, LSM, apparmor=True, selinux=True)
     options = [
@@ -59,7 +60,7 @@ def judged(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge
     bed.docker  # noqa: B018 - its daemon is there before the watch begins
     with Watching(*options) as watching:
         containers = {name: offender.start(bed) for name, offender in OFFENDERS.items()}
-        image = f"{bed.registry.name('busybox')}@{served.digest}"
+        image = f"{in_registry(bed, 'busybox')}@{served.digest}"
         containers["modest"] = bed.docker.run(*SLEEP, image=image, options=MODEST)
         yield Judged(watching, containers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,6 +81,24 @@ def test_a_verdict_follows_its_birth_before_the_start(
     assert violation["event_id"] == created["id"]
     assert violation["message"] == "breaks is not wanted here"
     assert code == 4
+
+
+def test_a_reload_takes_the_policies_whole_or_not_at_all(births: Births, policy: str) -> None:
+    file = Path(policy)
+    with Watching("--no-existing", "--policy", policy) as watching:
+        file.write_text(POLICY.replace("severity: high", "severity: hgih"))
+        watching.process.send_signal(signal.SIGHUP)
+        watching.until(lambda: "did you mean high?" in "".join(watching.errors), "a refusal")
+        births("breaks")
+        first = watching.event("violation", "breaks")
+
+        file.write_text(POLICY.replace("'breaks'", "'keeps'").replace("high", "low"))
+        watching.process.send_signal(signal.SIGHUP)
+        watching.until(lambda: "policies read again" in "".join(watching.errors), "a reload")
+        births("keeps")
+        second = watching.event("violation", "keeps")
+
+    assert (first["severity"], second["severity"]) == ("high", "low")
 
 
 def test_only_what_holds_is_shown(births: Births, policy: str) -> None:

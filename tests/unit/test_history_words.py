@@ -8,6 +8,7 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, strategies as st
@@ -178,3 +179,71 @@ def test_a_proof_ends_with_the_head(store: Path) -> None:
     assert rows == "3 rows: the chain is whole"
     assert history(store, "--verify", "--head", head.removeprefix("head ")).exit_code == 0
     assert history(store, "--verify", "--head", "3:" + "0" * 64).exit_code == 1
+
+
+# --- --where ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`web` was born twice, and once `web2`; a verdict on each birth of `web`."""
+    path = tmp_path_factory.mktemp("where") / "history.db"
+    with storing(path) as made:
+        for number, container, image in (
+            (1, "web", "docker.io/library/old:1"),
+            (2, "web2", "docker.io/library/two:1"),
+            (3, "web", ""),
+        ):
+            born = event(number, container_id=container, container_image=image)
+            made.add(born)
+            if container == "web":
+                made.add(
+                    msgspec.structs.replace(
+                        VIOLATION, id=f"v{number}", container_id="web", time=born.time
+                    )
+                )
+        made.add(
+            event(
+                3,
+                "container_update",
+                container_id="web",
+                container_image="docker.io/library/new:1",
+                changed=("container_image",),
+            )
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ("container_image.contains('old')", ["1", "v1"]),
+        ("container_image.contains('two')", ["2"]),
+        (
+            "container_image.contains('new')",
+            ["3", "v3"],
+        ),  # the update, and the verdict on its birth
+        ("container_id == 'web'", ["1", "v1", "3", "v3", "3"]),
+        ("1 / 0 == 1", []),
+    ],
+)
+def test_only_of_containers_for_which_it_holds(lives: Path, where: str, ids: list[str]) -> None:
+    lines = history(lives, "--json", "--where", where).stdout.splitlines()
+
+    told = [json.loads(line)["id"].lstrip("0") for line in lines]
+    assert sorted(told) == sorted(ids)
+
+
+def test_a_limit_counts_what_is_shown(lives: Path) -> None:
+    where = ("--where", "container_image.contains('old')")
+
+    assert history(lives, *where, "--limit", "1").stdout.count("\n") == 1
+    assert "violation" in history(lives, *where, "--limit", "1", "--csv").stdout
+    assert history(lives, *where, "--violations", "--json").stdout.count("\n") == 1
+
+
+def test_a_misspelt_expression_is_said(lives: Path) -> None:
+    done = history(lives, "--where", "container_imag == ''")
+
+    assert done.exit_code == 2
+    assert "did you mean container_image?" in done.output

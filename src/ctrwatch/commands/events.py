@@ -93,7 +93,7 @@ class _Session:
         self._watch = self._watching(settings, self._listener(render))
         parts = [lines_part(render, self._output), watch_part(self._watch)]
         if extras.verdicts is not None and extras.verdicts.judge is not None:
-            parts.append(policies_part(extras.verdicts))
+            parts.append(policies_part(extras.verdicts, _say))
         self._reload = Reload(configured, parts, self._output.reopen, _say)
         self._service = Service(os.environ)
         _say(f"{_welcome(self._host, self._sensor.name)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -34,14 +35,14 @@ _CSV_HEAD: Final = (
 )  # fmt: skip
 
 
-def run(path: Path, asked: Asked, form: str) -> int:
-    """*form*: table, json or csv. The exit code."""
+def run(path: Path, asked: Asked, form: str, where: str | None = None) -> int:
+    """*form*: table, json or csv; *where*: of which containers. The exit code."""
     cut = asked.limit is None and form == "table"
     if cut:
         asked = asked._replace(limit=TABLE_ROWS)
     with History(path) as history, contextlib.suppress(BrokenPipeError):
         number = 0
-        for number, line in enumerate(_FORMS[form](history.rows(asked)), 1):  # noqa: B007
+        for number, line in enumerate(_FORMS[form](_rows(history, asked, where)), 1):  # noqa: B007
             sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
         if cut and number == TABLE_ROWS:
@@ -49,6 +50,15 @@ def run(path: Path, asked: Asked, form: str) -> int:
                 f"ctrwatch: the newest {TABLE_ROWS}; --limit, --since or a filter shows others\n"
             )
     return 0
+
+
+def _rows(history: History, asked: Asked, where: str | None) -> Iterable[Row]:
+    if where is None:
+        return history.rows(asked)
+    from ctrwatch.commands.whose import Whose  # loads CEL
+
+    found = Whose(history, where).rows(asked._replace(limit=None))
+    return found if asked.limit is None else deque(found, asked.limit)
 
 
 def verify(path: Path, kept: Sequence[Head]) -> int:

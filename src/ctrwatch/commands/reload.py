@@ -111,11 +111,16 @@ def watch_part(watch: Watch) -> Part:
     return prepare
 
 
-def policies_part(verdicts: Verdicts) -> Part:
+def policies_part(verdicts: Verdicts, say: Callable[[str], None]) -> Part:
     """The policies of the command line, read again. Births that wait keep the rules they wait for."""
 
     async def prepare(_: Configuration, __: Configuration) -> Prepared:
-        return Prepared(await asyncio.to_thread(verdicts.read_again))
+        swap = await asyncio.to_thread(verdicts.read_again)
+
+        def change() -> None:
+            say(f"policies read again: {swap()} rules")
+
+        return Prepared(change)
 
     return prepare
 

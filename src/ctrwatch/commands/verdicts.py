@@ -67,10 +67,20 @@ class Verdicts:
         """*listener*, which hears verdicts too; None where nothing is judged. See `Judging`."""
         return Judging(self.judge, listener, act) if self.judge is not None else None
 
-    def read_again(self) -> Callable[[], None]:
-        """What puts the policies in force that the files have now. Raises InputError."""
+    def read_again(self) -> Callable[[], int]:
+        """
+        What puts the policies in force that the files have now, and says how many rules.
+
+        Raises InputError.
+        """
         policies = load(self.sources)
-        return lambda: self.judge.swap(policies) if self.judge is not None else None
+
+        def swap() -> int:
+            if self.judge is not None:
+                self.judge.swap(policies)
+            return sum(len(policy.rules) for policy in policies)
+
+        return swap
 
     def showing(self, render: Callable[[Heard], bytes | None]) -> Callable[[Heard], bytes | None]:
         """*render* for what is to be shown; None for the rest."""
