@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctrwatch.cli import main
 from ctrwatch.commands.report import Question, made
@@ -428,6 +428,34 @@ def test_any_text_stays_text(text: str, value: str) -> None:
     assert html.count("<") == 2
     assert html.count('"') == 2
     assert all(character.isprintable() for character in html)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_rows_that_somebody_changed_make_a_report_all_the_same(data: st.DataObject) -> None:
+    gap = WatchGap(
+        id="g", time=rfc3339(at(3)), host="h", reason="lost", since=rfc3339(at(1)),
+        until=rfc3339(at(2)), lost=1,
+    )  # fmt: skip
+    update = birth(1, 1.1, "container_update", "-update-1")
+    told: list[rows.Kept] = [
+        begin(0), birth(9, 0.5), birth(1, 1), update, violation(1, 1), gap, end(4)
+    ]  # fmt: skip
+    reporter = Reporter(at(0.7), at(24), load(["approved-images"]), [])
+    for seq, event in enumerate(told, 1):
+        body = bytearray(rows.body_of(event))
+        keys = rows.keys_of(bytes(body))
+        for _ in range(data.draw(st.integers(0, 3))):
+            place = data.draw(st.integers(0, len(body) - 1))
+            body[place : place + data.draw(st.integers(0, 3))] = data.draw(
+                st.sampled_from([b"", b"0", b"-", b"9", b'"', b"null", b"\xff", b"Z", b"{"])
+            )
+        if data.draw(st.booleans()):
+            odd = data.draw(st.sampled_from([-1, 0, at(2), 1 << 63, "x", None, 1.5]))
+            keys = keys._replace(time_ns=odd)  # type: ignore[arg-type]
+        reporter.add(seq, keys, bytes(body))
+
+    read(page.html(reporter.report(version="1", made_ns=at(24), chain=CHAIN)))
 
 
 def test_it_needs_nothing_but_itself() -> None:
