@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from ctrwatch.cli import main
 from ctrwatch.commands.report import Question, made
-from ctrwatch.core import page, rows
+from ctrwatch.core import page, ran, reporting, rows
 from ctrwatch.core.coverage import Coverage, Start, covered_ns
 from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.markup import tag
@@ -210,9 +210,9 @@ def test_an_image_is_counted_with_its_digest() -> None:
     other: dict[str, Any] = {"container_image_digest": "sha256:" + "e" * 64}
     made = report([begin(0), birth(1, 1), birth(2, 2), birth(3, 3, **other)])
 
-    counted = {ran.container_image_digest[7:9]: ran.births for ran in made.images}
+    counted = {each.container_image_digest[7:9]: each.births for each in made.images}
     assert counted == {"dd": 2, "ee": 1}
-    twice = next(ran for ran in made.images if ran.births == 2)
+    twice = next(each for each in made.images if each.births == 2)
     assert (twice.first, twice.last) == (rfc3339(at(1)), rfc3339(at(2)))
     assert (twice.registry, twice.repository) == ("docker.io", "library/nginx")
     assert twice.approved == "not_judged"
@@ -223,9 +223,9 @@ def test_an_update_says_what_the_image_was() -> None:
     learnt = birth(1, 1.001, "container_update", "-update-1", changed=("container_image",))
     made = report([begin(0), born, learnt])
 
-    [ran] = made.images
-    assert ran.container_image == WEB.container_image
-    assert (ran.births, ran.first) == (1, rfc3339(at(1)))
+    [image] = made.images
+    assert image.container_image == WEB.container_image
+    assert (image.births, image.first) == (1, rfc3339(at(1)))
 
 
 def test_a_birth_that_two_watches_tell_is_one() -> None:
@@ -246,8 +246,25 @@ def test_who_ran_in_an_earlier_boot_is_not() -> None:
     there = birth(2, 6, "existing_container")  # older than the watch of the second boot
     made = report([begin(0), birth(1, 1), begin(8, "boot-2"), there, *signs(8, 24)], since=12)
 
-    [ran] = made.images
-    assert [each.container_id for each in ran.containers] == [f"{2:064x}"]
+    [image] = made.images
+    assert [each.container_id for each in image.containers] == [f"{2:064x}"]
+
+
+def test_what_is_beyond_the_bounds_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporting, "_BEFORE", 2)
+    monkeypatch.setattr(reporting, "_OPEN", 1)
+    monkeypatch.setattr(ran, "_IMAGES", 3)
+    born = [birth(number, number, container_image=f"example/{number}") for number in range(1, 9)]
+    made = report([begin(0), *born, *signs(0, 24)], since=4.5)
+
+    assert (made.births, made.running, made.running_left_out) == (4, 2, 2)
+    assert [each.container_image for each in made.images] == [
+        "example/3", "example/4", "example/5"
+    ]  # fmt: skip
+    assert made.images_left_out == 3
+    html = page.html(made)
+    assert "3 containers of further images are only counted" in html
+    assert "2 containers of before" in html
 
 
 def test_a_policy_says_which_image_is_approved_and_by_which_rule() -> None:
@@ -411,6 +428,34 @@ def test_any_text_stays_text(text: str, value: str) -> None:
     assert html.count("<") == 2
     assert html.count('"') == 2
     assert all(character.isprintable() for character in html)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_rows_that_somebody_changed_make_a_report_all_the_same(data: st.DataObject) -> None:
+    gap = WatchGap(
+        id="g", time=rfc3339(at(3)), host="h", reason="lost", since=rfc3339(at(1)),
+        until=rfc3339(at(2)), lost=1,
+    )  # fmt: skip
+    update = birth(1, 1.1, "container_update", "-update-1")
+    told: list[rows.Kept] = [
+        begin(0), birth(9, 0.5), birth(1, 1), update, violation(1, 1), gap, end(4)
+    ]  # fmt: skip
+    reporter = Reporter(at(0.7), at(24), load(["approved-images"]), [])
+    for seq, event in enumerate(told, 1):
+        body = bytearray(rows.body_of(event))
+        keys = rows.keys_of(bytes(body))
+        for _ in range(data.draw(st.integers(0, 3))):
+            place = data.draw(st.integers(0, len(body) - 1))
+            body[place : place + data.draw(st.integers(0, 3))] = data.draw(
+                st.sampled_from([b"", b"0", b"-", b"9", b'"', b"null", b"\xff", b"Z", b"{"])
+            )
+        if data.draw(st.booleans()):
+            odd = data.draw(st.sampled_from([-1, 0, at(2), 1 << 63, "x", None, 1.5]))
+            keys = keys._replace(time_ns=odd)  # type: ignore[arg-type]
+        reporter.add(seq, keys, bytes(body))
+
+    read(page.html(reporter.report(version="1", made_ns=at(24), chain=CHAIN)))
 
 
 def test_it_needs_nothing_but_itself() -> None:

@@ -37,6 +37,8 @@ __all__ = ("Chain", "Found", "Report", "Reporter", "UsedPolicy", "UsedRule")
 
 _WORDS: Final = frozenset({"watch_gap", "watch_stop", "history_pruned"})
 _OPEN: Final = 4_096  # births whose updates may still come: 16 MB, and a minute of 60 a second
+_BEFORE: Final = 20_000  # whole births, 80 MB: more containers than a host has at one time
+_LIVING: Final = 200_000  # ids of births whose end was not heard: a history's worth, 20 MB
 _REGISTRIES: Final = 10_000  # as core/judge.py has it
 _FOUND: Final = 1_000  # findings of audits that are named
 _HOSTS: Final = 100  # a history is of one, which may have been renamed
@@ -102,6 +104,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     pruned_until: Annotated[str, Meta(description="rows before it were removed; none: empty")]
     births: int
     running: Annotated[int, Meta(description="containers that were there before")]
+    running_left_out: Annotated[
+        int, Meta(description="older ones, whose end was not heard, beyond what is kept in mind")
+    ]
     evidence: Annotated[dict[str, int], Meta(description="status: how many containers")]
     audits: dict[str, int]
     found: tuple[Found, ...]
@@ -154,7 +159,8 @@ class Reporter:
         self._boots = [(start.time_ns, start.seq, start.row.boot_id) for start in starts]
         self._coverage = Coverage(starts)
         self._before: dict[str, _Before] | None = {}  # None: the period has begun
-        self._living: set[str] = set()  # births: who is told again is not born again
+        self._before_left_out = 0
+        self._living: dict[str, None] = {}  # births: who is told again is not born again
         self._open: dict[str, _Open] = {}
         self._registries: set[str] = set()
         self._images = Images()
@@ -209,6 +215,7 @@ class Reporter:
             pruned_until=self._pruned_until,
             births=self._counts["births"],
             running=self._counts["running"],
+            running_left_out=self._before_left_out,
             evidence=dict(self._evidence),
             audits=dict(self._audits),
             found=tuple(self._found),
@@ -234,6 +241,9 @@ class Reporter:
         if keys.event in BIRTHS:
             self._know(keys.image)
             before.setdefault(birth, _Before(seq, keys.time_ns, keys.event, body))
+            if len(before) > _BEFORE:
+                del before[next(iter(before))]
+                self._before_left_out += 1
         elif keys.event == "container_update" and birth in before:
             before[birth] = before[birth]._replace(body=body)
         elif keys.event == "container_remove":
@@ -305,12 +315,14 @@ class Reporter:
             event = _as_born(event, known.event.event, birth, known.event.time)
             self._open[birth] = known._replace(event=event)
         elif event.event == "container_remove":
-            self._living.discard(birth)
+            self._living.pop(birth, None)
 
     def _birth(self, birth: str, known: _Open) -> None:
         if birth in self._living or birth in self._open:
             return
-        self._living.add(birth)
+        self._living[birth] = None
+        if len(self._living) > _LIVING:
+            del self._living[next(iter(self._living))]
         self._open[birth] = known
         if len(self._hosts) < _HOSTS:
             self._hosts.setdefault(known.event.host)

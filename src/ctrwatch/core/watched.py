@@ -144,12 +144,16 @@ def _known(report: Report) -> Markup:
         f"{report.evidence.get(status, 0):,} {status}"
         for status in ("complete", "partial", "unverified")
     ]
+    left = report.running_left_out
+    before = (
+        f" {left:,} containers of before, whose end was not heard, are left out." if left else ""
+    )
     floods = f" {report.floods:,} cgroups came as floods." if report.floods else ""
     done = ", ".join(f"{name} ({number:,})" for name, number in report.enforcements.items())
     return joined(
         (
             tag("h3", "How much was learnt of the containers"),
-            tag("p", f"{', '.join(parts)}.{floods}"),
+            tag("p", f"{', '.join(parts)}.{before}{floods}"),
             tag("p", f"Enforcement: {done}.") if done else "",
         )
     )
