@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from bench import births, cost, enforce, history, host, latency, loss, memory, start, usage
+from bench import births, cost, enforce, history, host, latency, loss, memory, policy, start, usage
 from bench.page import FULL, QUICK, Scale, Section, page, replaced, section
 from bench.progress import say
 from bench.soak.page import TITLE
@@ -37,6 +37,7 @@ def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
         "memory": memory.measure,
         "start": start.measure,
         "births": births.measure,
+        "policy": policy.measure,
         "history": history.measure,
         "enforce": enforce.measure,
         "usage": usage.measure,

@@ -35,6 +35,7 @@ class Scale(NamedTuple):
     crowd: int = 1_009
     starts: int = 7
     births: int = 101
+    judged: int = 1_009  # births, by policies
     rows: int = 1_000_003
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from tests.fuzz import answers, cgroups, grpc, kernel, lines, lists, lives, states, storages, words
+from tests.fuzz import (
+    answers,
+    cgroups,
+    grpc,
+    kernel,
+    lines,
+    lists,
+    lives,
+    policies,
+    states,
+    storages,
+    words,
+)
 from tests.fuzz.boundary import Boundary
 
 __all__ = ("BOUNDARIES", "Row")
@@ -50,6 +62,7 @@ BOUNDARIES: Final = {
     "journal": Row("a line of a journal, played: `sensor/journal.py`", lines.journal_lines),
     "state": Row("the state file: `outputs/state.py`", states.announced),
     "config": Row("the configuration file: `core/configuration.py`", words.config),
+    "policy": Row("a policy: `core/policy.py`", policies.policy),
     "options": Row("times and sockets that are set: `config.py`", words.options),
     "chain": Row("any inputs, and the laws: `core/chain.py`", lives.chain),
     "text": Row("text for a terminal: `core/text.py`", lines.text),

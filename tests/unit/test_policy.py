@@ -75,6 +75,16 @@ def test_a_condition_is_true_or_false(text: str, answer: bool) -> None:
     assert env.condition(text).holds(Facts(WEB)) is answer
 
 
+def test_a_number_of_more_than_64_bits_is_as_much_as_there_is() -> None:
+    """Found by the fuzzer: it ended the watch."""
+    assert WEB.limits is not None
+    limits = msgspec.structs.replace(WEB.limits, memory_bytes=1 << 64)
+    huge = msgspec.structs.replace(WEB, limits=limits, ctime=-(1 << 70))
+    condition = Environment().condition("limits.memory_bytes > 9000000000000000000 && ctime < 0")
+
+    assert condition.holds(Facts(huge)) is True
+
+
 @pytest.mark.parametrize(
     "text", ["1 / 0 == 1", "labels['nobody'] == ''", "params.x == 1", "!(1 / 0 == 1)", "params.x"]
 )

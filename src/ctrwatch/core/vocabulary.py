@@ -185,8 +185,15 @@ def values(event: ContainerEvent) -> dict[str, Any]:
         elif _scalar(type_) is str:
             found[name] = str(value)
         else:
-            found[name] = value
+            found[name] = _bounded(value)
     return found
+
+
+def _bounded(value: Any) -> Any:
+    """CEL's numbers have 64 bits; a bundle's may have more, and mean "as much as there is"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(-(1 << 63), min(value, (1 << 63) - 1))
+    return value
 
 
 def _message(struct: type, value: msgspec.Struct) -> Any:
@@ -206,6 +213,7 @@ def _arguments(
         part = getattr(value, name)
         if part is None or part in ((), "", {}):
             continue  # what protobuf takes for absent
+        part = _bounded(part)
         if isinstance(type_, inspect.VarTupleType):
             item = _bare(type_.item_type)[0]
             if isinstance(item, inspect.StructType):
