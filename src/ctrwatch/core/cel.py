@@ -20,6 +20,7 @@ from cel_expr_python import cel
 
 from ctrwatch.core import syntax, vocabulary
 from ctrwatch.core.helpers import HELPERS
+from ctrwatch.core.macros import expanded
 from ctrwatch.event import ContainerEvent
 
 __all__ = ("CelError", "Condition", "Environment", "Facts", "Failed", "Unknown")
@@ -141,7 +142,7 @@ class Environment:
             vocabulary.POOL,
             variables={**vocabulary.VARIABLES, **_EXTRA},
             functions=[*_HELPERS, _function(_LISTED, ("string", "string"), self._listed)],
-        )
+        )  # every helper is declared in it, for its types; those of core/macros.py are never called
         self._last: tuple[Facts, frozenset[str], Any] | None = None
 
     def condition(self, text: str) -> Condition:
@@ -156,7 +157,12 @@ class Environment:
             name = compiled.return_type().name().lower()
             raise CelError(f"it is of type {name}, and must be true or false (bool)")
         self._check_lists(compiled.serialize())
-        return Condition(text, compiled, self)
+        try:
+            written = expanded(text)
+            running = compiled if written == text else self._env.compile(written)
+        except (RuntimeError, ValueError) as error:
+            raise CelError(str(error)[:300]) from None
+        return Condition(text, running, self)
 
     def activation(self, facts: Facts, parts: Iterable[str]) -> Any:
         """The variables of *facts*, kept for the next condition."""
@@ -183,11 +189,15 @@ class Environment:
                 )
 
 
-def _function(name: str, arguments: tuple[str, ...], does: Callable[..., bool]) -> Any:
+def _function(name: str, arguments: tuple[str, ...], does: Callable[..., bool] | None) -> Any:
     types = {"string": cel.Type.STRING, "list": cel.Type.List(cel.Type.STRING)}
     taken = [types.get(each) or cel.Type(f"ctrwatch.{each}") for each in arguments]
-    overload = cel.Overload(f"ctrwatch_{name}", cel.Type.BOOL, taken, False, does)  # noqa: FBT003
+    overload = cel.Overload(f"ctrwatch_{name}", cel.Type.BOOL, taken, False, does or _replaced)  # noqa: FBT003
     return cel.FunctionDecl(name, [overload])
+
+
+def _replaced(*_: object) -> bool:
+    raise AssertionError("a macro stands for it")
 
 
 _HELPERS: Final = [

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from ctrwatch.core import reference
-from ctrwatch.core.mounts import is_above, is_host_path, is_under
 
 __all__ = ("HELPERS", "Helper")
 
 
 class Helper(NamedTuple):
     arguments: tuple[str, ...]  # names of CEL types, or of a message of the event
-    does: Callable[..., bool]
+    does: Callable[..., bool] | None  # None: core/macros.py writes it in CEL
     meaning: str
 
 
@@ -84,25 +83,6 @@ def _pattern(pattern: str) -> reference.Reference:
     return reference.Reference(registry, repository, tag if colon else "*", digest or "*")
 
 
-def has_capability(security: Any, name: str) -> bool:
-    """Also without `CAP_`. Every privileged container has every one."""
-    return security.privileged.value or f"CAP_{name.removeprefix('CAP_')}" in security.capabilities
-
-
-def mounts_host(security: Any, path: str) -> bool:
-    """A bind mount that makes *path* visible: of itself, or of a directory above it."""
-    return any(is_under(path, (source,)) for source in _sources(security))
-
-
-def mounts_below(security: Any, path: str) -> bool:
-    """A bind mount of *path* itself, of what is below it, or of a directory above it."""
-    return any(is_under(path, (each,)) or is_under(each, (path,)) for each in _sources(security))
-
-
-def _sources(security: Any) -> Iterator[str]:
-    return (mount.source for mount in security.mounts if mount.type == "bind")
-
-
 HELPERS: Final[dict[str, Helper]] = {
     "glob": Helper(
         ("string", "string"), glob, "the text fits the pattern: `*` any characters, `?` one"
@@ -115,29 +95,29 @@ HELPERS: Final[dict[str, Helper]] = {
     ),
     "has_capability": Helper(
         ("Security", "string"),
-        has_capability,
+        None,
         "the capability is in its bounding set, or it is privileged; with or without `CAP_`",
     ),
     "mounts_host": Helper(
         ("Security", "string"),
-        mounts_host,
+        None,
         "a bind mount shows it this path of the host: the path itself, or a directory above it",
     ),
     "mounts_below": Helper(
         ("Security", "string"),
-        mounts_below,
+        None,
         "as `mounts_host`, or a bind mount of something below the path",
     ),
     "is_host_path": Helper(
         ("Mount",),
-        is_host_path,
+        None,
         "the mount shows something of the host: no volume, and nothing that an engine or the"
         " kubelet mounts by itself",
     ),
     "is_under": Helper(
-        ("string", "list"), is_under, "the path is one of these directories, or below one"
+        ("string", "list"), None, "the path is one of these directories, or below one"
     ),
     "is_above": Helper(
-        ("string", "list"), is_above, "the path is one of these directories, or above one"
+        ("string", "list"), None, "the path is one of these directories, or above one"
     ),
 }

@@ -9,10 +9,9 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 
-__all__ = ("is_above", "is_host_path", "is_under")
+__all__ = ("is_host_path", "plain")
 
 _CACHED: Final = 1_024  # paths of at most 4 KB each; a birth has at most 256 of them
 
@@ -31,31 +30,9 @@ _NETWORK: Final = frozenset({"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"})
 _SHM: Final = "/dev/shm"  # noqa: S108 - with --ipc host
 
 
-def is_under(path: str, directories: Iterable[str]) -> bool:
-    """
-    Tell whether *path* is one of these directories, or below one, however it is written.
-
-    >>> is_under("//etc/../etc/cron.d", ["/etc", "/root"])
-    True
-    >>> is_under("/etcetera", ["/etc"])
-    False
-    """
-    return any(_reaches(path, directory) for directory in directories)
-
-
-def is_above(path: str, directories: Iterable[str]) -> bool:
-    """
-    Tell whether *path* is one of these directories, or above one.
-
-    >>> is_above("/var/lib/", ["/var/lib/docker"]), is_above("/", ["/etc"])
-    (True, True)
-    """
-    return any(_reaches(directory, path) for directory in directories)
-
-
 def is_host_path(mount: Any) -> bool:
     """Tell whether it shows what neither the engine nor the kubelet made for the container."""
-    source, destination = _plain(mount.source), mount.destination
+    source, destination = plain(mount.source), mount.destination
     if _OWN.search(source):
         return False
     if source == destination and (source == _SHM or (source in _NETWORK and mount.read_only)):
@@ -63,12 +40,9 @@ def is_host_path(mount: Any) -> bool:
     return not (mount.read_only and destination in _INIT)
 
 
-def _reaches(path: str, directory: str) -> bool:
-    path, directory = _plain(path), _plain(directory)
-    return path == directory or path.startswith(directory.rstrip("/") + "/")
-
-
 @functools.lru_cache(_CACHED)
-def _plain(path: str) -> str:
-    """normpath keeps two slashes at the beginning, where POSIX lets them mean something."""
+def plain(path: str) -> str:
+    """
+    *path*, normalised: normpath keeps two slashes at the beginning, where POSIX lets them mean something.
+    """
     return posixpath.normpath("/" + path.lstrip("/"))

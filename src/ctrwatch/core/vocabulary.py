@@ -16,8 +16,9 @@ from cel_expr_python import cel
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 from msgspec import inspect
 
+from ctrwatch.core.mounts import is_host_path, plain
 from ctrwatch.event import ContainerEvent
-from ctrwatch.model import FINAL
+from ctrwatch.model import FINAL, Mount
 
 __all__ = ("FIELDS", "PATHS", "POOL", "VARIABLES", "inner", "text_at", "unknown", "values")
 
@@ -63,7 +64,8 @@ def _fields(struct: type) -> dict[str, tuple[inspect.Type, bool]]:
     described = inspect.type_info(struct)
     if not isinstance(described, inspect.StructType):
         raise TypeError(struct)
-    return {field.name: _bare(field.type) for field in described.fields}
+    fields = {field.name: _bare(field.type) for field in described.fields}
+    return {**fields, "host_path": (inspect.BoolType(), False)} if struct is Mount else fields
 
 
 class _Messages:
@@ -189,6 +191,15 @@ def values(event: ContainerEvent) -> dict[str, Any]:
     return found
 
 
+def _mounts(mount: Mount, name: str) -> object:
+    """A mount's fields: `host_path` is ours, and the host's path of a bind mount is normalised."""
+    if name == "host_path":
+        return is_host_path(mount)
+    if name == "source" and mount.type == "bind":
+        return plain(mount.source)
+    return getattr(mount, name)
+
+
 def _bounded(value: Any) -> Any:
     """CEL's numbers have 64 bits; a bundle's may have more, and mean "as much as there is"."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -210,7 +221,7 @@ def _arguments(
     """Of a message's constructor; what is null is left out."""
     found: dict[str, Any] = {}
     for name, (type_, nullable) in fields.items():
-        part = getattr(value, name)
+        part = _mounts(value, name) if isinstance(value, Mount) else getattr(value, name)
         if part is None or part in ((), "", {}):
             continue  # what protobuf takes for absent
         part = _bounded(part)
