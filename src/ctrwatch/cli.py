@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from ctrwatch.commands.actions import actions, needs_openssl, options as action_options
-from ctrwatch.commands.asked import SEVERITIES, Asked, options as verdict_options, verdicts
+from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
+from ctrwatch.commands.history_cli import history
 from ctrwatch.commands.lean import leave_out_openssl
+from ctrwatch.commands.policy_cli import policy
 from ctrwatch.commands.report_cli import report
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError, InputError
@@ -31,14 +33,12 @@ if TYPE_CHECKING:
     from ctrwatch.commands.exposed import Exposed
     from ctrwatch.commands.kept import Kept
     from ctrwatch.core.configuration import FormatName, SensorName, Sockets
-    from ctrwatch.event import Severity
     from ctrwatch.sensor.host import Host
 
 __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
-_STORE: Final = "/var/lib/ctrwatch/history.db"  # the state directory of the unit
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
 _EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
 
@@ -81,6 +81,9 @@ def main(*, verbose: bool) -> None:
     sudo ctrwatch ps              the containers of every runtime, now
     ctrwatch explain /docker/…    what a cgroup path proves
     sudo ctrwatch doctor          what this host supports, and what to do
+    ctrwatch policy list          rules for births: events --policy NAME
+    sudo ctrwatch history         what events --store FILE kept
+    sudo ctrwatch report          the same, for an auditor
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
@@ -398,188 +401,8 @@ def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
 
 
-@main.group(short_help="Policies: list, show, check, test.")
-def policy() -> None:
-    """Policies judge each birth: `ctrwatch events --policy NAME`.
-
-    \b
-    ctrwatch policy list                      the policies that ship
-    ctrwatch policy show attack-containers    its rules
-    ctrwatch policy check my-policy.yaml      is it right?
-    ctrwatch policy test my-policy.yaml       do its own tests pass?
-    ctrwatch policy replay my-policy.yaml     what would it have said?
-    ctrwatch policy learn                     a policy that approves what ran
-    """
-
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-_OF_STORE = click.option(
-    "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(_STORE),
-    show_default=True,
-    metavar="FILE",
-    help="What `events --store` wrote.",
-)
-_SINCE = click.option(
-    "--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h. [default: all of it]"
-)
-
-
-@policy.command("list", epilog="Example: ctrwatch policy list --json | jq -r .name")
-@_AS_JSON
-def policy_list(*, as_json: bool) -> None:
-    """The policies that ship, with what they are for."""
-    from ctrwatch.commands.policy import list_
-
-    sys.exit(list_(as_json=as_json))
-
-
-@policy.command("show", epilog="Example: ctrwatch policy show attack-containers --yaml > mine.yaml")
-@click.argument("policy", metavar="FILE|DIR|NAME")
-@click.option("--yaml", "as_yaml", is_flag=True, help="As it is written, to start one's own from.")
-@_AS_JSON
-def policy_show(*, policy: str, as_yaml: bool, as_json: bool) -> None:
-    """The rules of a policy."""
-    from ctrwatch.commands.policy import show
-
-    sys.exit(show(policy, as_json=as_json, as_yaml=as_yaml))
-
-
-@policy.command("check", epilog="Example: ctrwatch policy check /etc/ctrwatch/policies")
-@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
-@_AS_JSON
-def policy_check(*, policies: Sequence[str], as_json: bool) -> None:
-    """Whether policies can be used: types, fields, names. Exit code 2 where one can't."""
-    from ctrwatch.commands.policy import check
-
-    sys.exit(check(policies, as_json=as_json))
-
-
-@policy.command("test", epilog="Example: ctrwatch policy test my-policy.yaml")
-@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
-@_AS_JSON
-def policy_test(*, policies: Sequence[str], as_json: bool) -> None:
-    """Run the tests that policies bring along. Exit code 1 where one fails."""
-    from ctrwatch.commands.policy import test
-
-    sys.exit(test(policies, as_json=as_json))
-
-
-@policy.command("replay", epilog="Example: sudo ctrwatch policy replay cis-docker --since 7d")
-@click.argument("policies", nargs=-1, required=True, metavar="FILE|DIR|NAME…")
-@_OF_STORE
-@_SINCE
-@_AS_JSON
-@click.option(
-    "--fail-on",
-    type=click.Choice(SEVERITIES),
-    help="Exit with 4 if a violation was as severe as this.",
-)
-def policy_replay(
-    *,
-    policies: Sequence[str],
-    store: Path,
-    since: str | None,
-    as_json: bool,
-    fail_on: Severity | None,
-) -> None:
-    """What policies would have said over the births of a history."""
-    from ctrwatch.commands.hindsight import replay
-
-    sys.exit(replay(policies, store, since=since, as_json=as_json, fail_on=fail_on))
-
-
-@policy.command(
-    "learn", epilog="Example: sudo ctrwatch policy learn --since 30d --output approved.yaml"
-)
-@_OF_STORE
-@_SINCE
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="A new file. [default: standard output]",
-)
-def policy_learn(*, store: Path, since: str | None, output: Path | None) -> None:
-    """Write an approved-images policy from what ran, for a person to review.
-
-    By the registry's digest; where there is none, by the image's id, else by its name.
-    """
-    from ctrwatch.commands.hindsight import learn
-
-    sys.exit(learn(store, output, since=since))
-
-
-@main.command(
-    short_help="What was told, asked for again.",
-    epilog="Example: sudo ctrwatch history --since 7d --image nginx --csv > nginx.csv",
-)
-@_OF_STORE
-@click.option("--image", metavar="GLOB", help="As the event names it, or as you would: nginx.")
-@click.option("--digest", metavar="DIGEST", help="sha256:…, or its beginning.")
-@click.option("--runtime", metavar="NAME", help="docker, containerd, podman, …")
-@click.option("--pod", metavar="GLOB")
-@click.option("--namespace", metavar="GLOB", help="The pod's Kubernetes namespace.")
-@click.option("--name", metavar="GLOB", help="The container's name.")
-@click.option("--id", "id_", metavar="ID", help="A container's or an event's, or its beginning.")
-@click.option("--event", "events_", multiple=True, metavar="EVENT", help="As container_create.")
-@click.option("--violation", "--violations", "violations", is_flag=True, help="Only violations.")
-@click.option(
-    "--severity",
-    "severities",
-    multiple=True,
-    type=click.Choice(("info", "low", "medium", "high", "critical")),
-    help="Only violations of it.",
-)
-@click.option("--since", metavar="TIME", help="RFC 3339, or how long ago: 7d, 2h.")
-@click.option("--until", metavar="TIME", help="The same; that moment is not included.")
-@click.option(
-    "--where", metavar="EXPR", help="Only of containers for which this CEL expression holds."
-)
-@click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
-@click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
-@click.option(
-    "--verify", is_flag=True, help="Look whether a row was changed, taken away or put in."
-)
-@click.option(
-    "--head",
-    "heads",
-    multiple=True,
-    metavar="NUMBER:HASH",
-    help="With --verify: a head that was printed then must be in it.",
-)
-def history(
-    *,
-    store: Path,
-    where: str | None,
-    as_json: bool,
-    as_csv: bool,
-    verify: bool,
-    heads: Sequence[str],
-    **given: Any,
-) -> None:
-    """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
-
-    Oldest first. --verify looks at the chain of hashes through all rows, says where it is broken
-    (exit code 1), and prints its newest head: keep that elsewhere.
-    """
-    from ctrwatch.commands import history as command
-    from ctrwatch.commands.filters import asked
-    from ctrwatch.core.hashchain import Head
-
-    if as_json and as_csv:
-        raise click.UsageError("--json or --csv, not both")
-    if heads and not verify:
-        raise click.UsageError("--head goes with --verify")
-    if verify:
-        sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
-    form = "json" if as_json else "csv" if as_csv else "table"
-    sys.exit(command.run(store, asked(**given), form, where))
-
-
-main.add_command(report)
+for _command in (history, policy, report):
+    main.add_command(_command)
 
 
 @main.command(epilog="Example: ctrwatch schema > event.schema.json")

@@ -5,27 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 import click
 
-__all__ = ("report",)
+from ctrwatch.commands.past_options import OF_STORE
 
-_STORE: Final = "/var/lib/ctrwatch/history.db"  # as `ctrwatch history` has it
+__all__ = ("report",)
 
 
 @click.command(
     short_help="The history of a period, for an auditor: HTML, JSON, CSV.",
     epilog="Example: sudo ctrwatch report --since 30d --policy approved-images --output report.html",
 )
-@click.option(
-    "--store",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path(_STORE),
-    show_default=True,
-    metavar="FILE",
-    help="What `events --store` wrote.",
-)
+@OF_STORE
 @click.option(
     "--since",
     metavar="TIME",
