@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
-from typing import Final
 
 from ctrwatch.app import Heard, Listener
 from ctrwatch.core.chain import Report
 from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.story import Tell
+from ctrwatch.sensor.host import boot_clock_ns
 
-__all__ = ("NEVER_NS", "Judging")
-NEVER_NS: Final = 1 << 63  # later than any deadline
+__all__ = ("Judging",)
 
 
 class Judging:
@@ -36,14 +34,14 @@ class Judging:
     def __call__(self, heard: Heard) -> None:
         self._listener(heard)
         if isinstance(heard, Tell):
-            self._say(self._judge.heard(heard.event, _boot_ns()))
+            self._say(self._judge.heard(heard.event, boot_clock_ns()))
             self._wait()
 
     def finish(self) -> None:
         """Nothing comes any more: what still waits is undecided."""
         if self._timer is not None:
             self._timer.cancel()
-        self._say(self._judge.overdue(NEVER_NS))
+        self._say(self._judge.finish())
 
     def _say(self, breaches: list[Breach]) -> None:
         for breach in breaches:
@@ -57,14 +55,10 @@ class Judging:
         due_ns = self._judge.due_ns
         if due_ns is None or self._timer is not None:
             return
-        delay_s = max(0, due_ns - _boot_ns()) / 1e9
+        delay_s = max(0, due_ns - boot_clock_ns()) / 1e9
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._overdue)
 
     def _overdue(self) -> None:
         self._timer = None
-        self._say(self._judge.overdue(_boot_ns()))
+        self._say(self._judge.overdue(boot_clock_ns()))
         self._wait()
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

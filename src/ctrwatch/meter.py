@@ -23,7 +23,7 @@ from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.event import Usage
 from ctrwatch.model import NOWHERE, CgroupKey
 from ctrwatch.sensor.ends import End, Ends
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, boot_clock_ns
 from ctrwatch.sensor.ooms import Ooms
 from ctrwatch.sensor.usage import UsageReader
 
@@ -120,7 +120,7 @@ class Meter:
             self._hear_kills(born.serial)
             if listed.init_pid is not None:
                 self._ends.watch(born.serial, listed.init_pid, listed.init_start_ns or 0)
-        self._attention.add(born.serial, born_ns, _boot_ns())
+        self._attention.add(born.serial, born_ns, boot_clock_ns())
         self._plan()
 
     def _drop(self, serial: int) -> None:
@@ -155,7 +155,7 @@ class Meter:
         due_ns = self._attention.next_ns()
         if due_ns is None or self._closed:
             return
-        now_ns = _boot_ns()
+        now_ns = boot_clock_ns()
         due_ns = max(due_ns, now_ns + rest_ns)
         if self._timer is not None and self._rings_ns is not None:
             if self._rings_ns <= due_ns and not rest_ns:
@@ -167,14 +167,14 @@ class Meter:
     def _look(self) -> None:
         self._timer = self._rings_ns = None
         began_ns = time.perf_counter_ns()
-        for serial in self._attention.due(_boot_ns(), _AT_ONCE):
+        for serial in self._attention.due(boot_clock_ns(), _AT_ONCE):
             self._hear_kills(serial)
             self._read(serial)
         self._plan(_REST * (time.perf_counter_ns() - began_ns))
 
     def _read(self, serial: int) -> None:
         if (living := self._living(serial)) is not None:
-            now_ns = _boot_ns()
+            now_ns = boot_clock_ns()
             self._looked(serial, self._reader.read(living), now_ns)
 
     def _looked(self, serial: int, usage: Usage, at_ns: int) -> None:
@@ -191,7 +191,7 @@ class Meter:
             return
         kills = self._reader.kills(living)
         if kills is not None and kills > (self._subjects[serial].kills or 0):
-            self._attention.rouse(serial, _boot_ns())
+            self._attention.rouse(serial, boot_clock_ns())
             self._plan()
             self._read(serial)
         elif turns:
@@ -231,13 +231,9 @@ class Meter:
         code = os.waitstatus_to_exitcode(status)
         self._feed(
             Exited(
-                boot_ns=_boot_ns(),
+                boot_ns=boot_clock_ns(),
                 serial=serial,
                 code=code if code >= 0 else None,
                 signal=-code if code < 0 else None,
             )
         )
-
-
-def _boot_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

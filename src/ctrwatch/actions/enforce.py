@@ -38,7 +38,7 @@ from ctrwatch.core.ids import birth_of
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
 from ctrwatch.model import CgroupKey
 from ctrwatch.sensor import proc
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, boot_clock_ns
 
 __all__ = ("Enforcer",)
 
@@ -336,7 +336,7 @@ def _inside(pid: int, born_ns: int) -> Inside | None:
     task = proc.task(pid)
     if task is None:
         return None  # it has ended
-    now_ns, boot_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    now_ns, boot_ns = time.time_ns(), boot_clock_ns()
     return Inside(pid, task.comm, task.uid, (born_ns - (now_ns - boot_ns + task.start_ns)) / 1e9)
 
 

@@ -89,8 +89,9 @@ class _Session:
         self._acting = Acting(extras.actions)
         # Before the output's thread, and any other.
         _shed(READING | self._sensor.capabilities | self._acting.capabilities(self._host))
-        self._output = self._opened(path, render)
-        self._watch = self._watching(settings, self._listener(render))
+        shown = self._verdicts.showing(render) if self._verdicts else render
+        self._output = self._opened(path, shown)
+        self._watch = self._watching(settings, self._listener(shown))
         parts = [lines_part(render, self._output), watch_part(self._watch)]
         if extras.verdicts is not None and extras.verdicts.judge is not None:
             parts.append(policies_part(extras.verdicts, _say))
@@ -98,15 +99,13 @@ class _Session:
         self._service = Service(os.environ)
         _say(f"{_welcome(self._host, self._sensor.name)}")
 
-    def _opened(self, path: Path | None, render: Rendering) -> LineOutput:
-        shown = self._verdicts.showing(render) if self._verdicts else render
+    def _opened(self, path: Path | None, shown: Callable[[Heard], bytes | None]) -> LineOutput:
         resumed = partial(_missing_line, self._host.name, shown)
         end = partial(asyncio.get_running_loop().call_soon_threadsafe, self._ended.set)
         return _open(path, end, resumed)
 
-    def _listener(self, render: Rendering) -> Callable[[Heard], None]:
+    def _listener(self, shown: Callable[[Heard], bytes | None]) -> Callable[[Heard], None]:
         """From the last to hear of an event to the first."""
-        shown = self._verdicts.showing(render) if self._verdicts else render
         listener = _writer(shown, self._output, self._state)
         listener = self._exposed.counting(listener) if self._exposed else listener
         if self._kept is not None:

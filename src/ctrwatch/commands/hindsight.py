@@ -13,7 +13,7 @@ from typing import Final
 from ctrwatch.commands.asked import FAILED, SEVERITIES
 from ctrwatch.core.approved import Approved
 from ctrwatch.core.ids import birth_of
-from ctrwatch.core.judge import BIRTHS, Breach, Judge
+from ctrwatch.core.judge import BIRTHS, NEVER_NS, Breach, Judge
 from ctrwatch.core.moments import moment
 from ctrwatch.core.policy import Policy, parse
 from ctrwatch.core.render import host_json_line, host_text_line
@@ -21,7 +21,6 @@ from ctrwatch.core.rows import RowError
 from ctrwatch.core.text import escaped
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Severity
-from ctrwatch.judging import NEVER_NS
 from ctrwatch.outputs.history import Asked, History
 from ctrwatch.policies import load
 
@@ -74,7 +73,7 @@ class _Past:
                     if event.event in BIRTHS:
                         self.births += births.first(birth_of(event.id))
                     yield from self._judge.heard(event, 0)
-        yield from self._judge.overdue(NEVER_NS)
+        yield from self._judge.finish()
 
     def said_of_unread(self) -> str:
         if not self.unread:

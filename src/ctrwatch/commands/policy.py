@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ctrwatch.commands.table import print_table
 from ctrwatch.core.cel import Facts
 from ctrwatch.core.judge import judge
 from ctrwatch.core.policy import Policy, Rule, TestCase
@@ -30,7 +31,7 @@ def list_(*, as_json: bool) -> int:
         (policy.name, str(len(policy.rules)), clean(policy.description, _WIDE))
         for policy in policies
     ]
-    _table(rows)
+    print_table(rows)
     return 0
 
 
@@ -58,7 +59,7 @@ def show(source: str, *, as_json: bool, as_yaml: bool) -> int:
             )
             for rule in policy.rules
         ]
-        _table(rows)
+        print_table(rows)
     return 0
 
 
@@ -151,10 +152,3 @@ def _json(objects: Iterable[dict[str, Any]]) -> None:
     shown = escaped if sys.stdout.isatty() else bytes
     for each in objects:
         sys.stdout.write(shown(msgspec.json.encode(each)).decode() + "\n")
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctrwatch.app import Snapshot, snapshot
 from ctrwatch.commands.asked import FAILED
+from ctrwatch.commands.table import print_table
 from ctrwatch.config import Settings
 from ctrwatch.core import render
 from ctrwatch.core.text import clean, escaped
@@ -62,10 +63,7 @@ def _say(found: Snapshot) -> None:
 def _print(events: Sequence[ContainerEvent], *, whole: bool) -> None:
     rows: list[tuple[str, ...]] = [("ID", "RUNTIME", "NAME", "IMAGE", "POD", "AGE", "PID", "")]
     rows += [_row(event, whole=whole) for event in events]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+    print_table(rows)
 
 
 def _row(event: ContainerEvent, *, whole: bool) -> tuple[str, ...]:

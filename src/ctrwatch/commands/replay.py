@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ctrwatch.app import Heard
 from ctrwatch.commands.asked import FAILED
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ctrwatch.core.judge import Breach
 
 __all__ = ("run",)
-
-_NEVER_NS: Final = 1 << 63  # nothing comes any more
 
 
 def run(path: Path, format_: str | None, verdicts: Verdicts | None, *, raw: bool) -> int:
@@ -61,7 +59,8 @@ class _Player:
                 self._say(self._judge.heard(effect.event, self._now_ns))
 
     def finish(self) -> None:
-        self._pass(_NEVER_NS)
+        if self._judge is not None:
+            self._say(self._judge.finish())
 
     def _pass(self, now_ns: int) -> None:
         """Time goes on: what must not wait longer is told."""

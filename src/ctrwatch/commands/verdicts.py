@@ -16,7 +16,7 @@ from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
-from ctrwatch.judging import NEVER_NS, Judging
+from ctrwatch.judging import Judging
 from ctrwatch.model import RawEvent
 from ctrwatch.policies import load
 
@@ -94,7 +94,7 @@ class Verdicts:
         violations: list[Violation] = []
         if self.judge is not None:
             breaches = [breach for event in shown for breach in self.judge.heard(event, 0)]
-            breaches += self.judge.overdue(NEVER_NS)
+            breaches += self.judge.finish()
             violations = [breach.violation for breach in breaches]
         self.failed = any(map(self._fails, violations))
         return [] if self._only else shown, violations

@@ -15,7 +15,7 @@ import yaml
 
 from ctrwatch.errors import InputError
 
-__all__ = ("Part", "documents")
+__all__ = ("LONGEST", "Part", "documents")
 
 LONGEST: Final = 512 << 10  # bytes: a hundred times the longest that ships; read in 2 s
 _DEPTH: Final = 32  # of lists and mappings in each other: an event has 4

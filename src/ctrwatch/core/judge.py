@@ -17,10 +17,11 @@ from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.policy import Outcome, Policy, Rule
 from ctrwatch.event import ContainerEvent, Violation
 
-__all__ = ("BIRTHS", "Breach", "Judge", "Judgement", "judge")
+__all__ = ("BIRTHS", "NEVER_NS", "Breach", "Judge", "Judgement", "judge")
 
 BIRTHS: Final = frozenset({"container_create", "existing_container"})
 _WAITING: Final = 10_000  # births with rules that wait: a thousand a second, ten seconds long
+NEVER_NS: Final = 1 << 63  # later than any deadline
 _REGISTRIES: Final = 10_000  # that were seen: beyond it a new one is not told from an old one
 
 
@@ -102,6 +103,10 @@ class Judge:
         return [
             breach for birth in late for breach in self._judge(self._waiting.pop(birth), now_ns)
         ]
+
+    def finish(self) -> list[Breach]:
+        """Nothing comes any more: what still waits is undecided."""
+        return self.overdue(NEVER_NS)
 
     def _judge(self, waiting: _Waiting, now_ns: int) -> list[Breach]:
         event, new = waiting.event, waiting.new_registry or self._is_new(waiting.event)

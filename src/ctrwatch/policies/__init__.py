@@ -9,13 +9,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
+from ctrwatch.core.document import LONGEST
 from ctrwatch.core.policy import Policy, check_names, parse
 from ctrwatch.errors import InputError
 
 __all__ = ("load", "shipped", "text_of")
 
 _SUFFIXES: Final = (".yaml", ".yml")
-_LONGEST: Final = 512 << 10  # bytes, of a policy: core/document.py
 _LIST: Final = 100 << 20  # bytes, of a list: a million digests
 _FILES: Final = 1_000  # of a directory
 
@@ -42,7 +42,7 @@ def text_of(source: str) -> str:
     """The YAML of a file, or of a policy that ships. Raises InputError."""
     load([source])  # what is no policy is not shown
     if os.path.exists(source):
-        return _read(source, _LONGEST).decode()
+        return _read(source, LONGEST).decode()
     return (resources.files(__name__) / f"{source}.yaml").read_text()
 
 
@@ -72,7 +72,7 @@ def _shipped(name: str) -> list[Policy]:
 def _file(path: str) -> list[Policy]:
     beside = Path(path).parent
     try:
-        text = _read(path, _LONGEST + 1)
+        text = _read(path, LONGEST + 1)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     return parse(text, path, lambda name: _read(os.path.join(beside, name), _LIST))

@@ -20,13 +20,13 @@ import select
 import struct
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ctrwatch.event import Usage
 from ctrwatch.sensor import proc
+from ctrwatch.sensor.host import boot_clock_ns
 
 __all__ = ("End", "Ends")
 
@@ -156,7 +156,7 @@ class Ends:
 
     def _last_look(self, first: _First) -> None:
         status = self._status(first)  # it is a zombie for a moment only
-        now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now_ns = boot_clock_ns()
         usage = self._look(first.serial)
         end = End(first.serial, now_ns, usage, status)
         self._loop.call_soon_threadsafe(self._ended, end)

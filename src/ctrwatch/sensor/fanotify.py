@@ -30,7 +30,7 @@ from ctrwatch.core.notices import NO_PIDFD, Mask, Notice, ProcessEvent, notices
 from ctrwatch.errors import HostError, WireError
 from ctrwatch.model import CgroupKey, Kind, RawEvent, Task
 from ctrwatch.sensor.connector import Connector
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, boot_clock_ns
 from ctrwatch.sensor.makers import Makers
 from ctrwatch.sensor.newborns import Newborns
 
@@ -143,7 +143,7 @@ class FanotifySensor:
             buffer = os.read(self._fd, _READ_BYTES)
         except BlockingIOError:
             buffer = b""
-        boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        boot_ns = boot_clock_ns()
         self._drained = len(buffer) <= _READ_BYTES - _NOTICE_BYTES
         heard = list(self._decoded(buffer))
         if self._connector is not None and any(notice.mask & Mask.CREATE for notice in heard):
@@ -270,7 +270,7 @@ class FanotifySensor:
     # --- what processes did -----------------------------------------------------------------
 
     def _process_events(self) -> list[RawEvent]:
-        offset_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        offset_ns = boot_clock_ns() - time.monotonic_ns()
         held, self._held = self._held, []
         return [
             event
