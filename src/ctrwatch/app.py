@@ -40,6 +40,7 @@ from ctrwatch.core.chain import (
     Report,
 )
 from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.render import said_of_flood
 from ctrwatch.core.steps import INIT
 from ctrwatch.core.story import Alarm, Ask, Tell
@@ -63,7 +64,7 @@ __all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Heard = Tell | Report | RawEvent
+Heard = Tell | Report | RawEvent | Reading
 Listener = Callable[[Heard], None]
 
 # Events a slow reader of `watch()` may lag behind: 100 births a second for 100 seconds.
@@ -292,6 +293,8 @@ class Watch:
             case Tell() | Report():
                 if isinstance(effect.event, Flood):
                     log.warning("%s", said_of_flood(effect.event))
+                self._listener(effect)
+            case Reading():
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)

@@ -30,7 +30,7 @@ from ctrwatch.core.chain import (
 )
 from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
 from ctrwatch.core.describe import wall_ns
-from ctrwatch.core.ledger import Exited, Sampled
+from ctrwatch.core.ledger import Exited, Reading, Sampled
 from ctrwatch.core.steps import INIT, STEPS
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.event import ContainerEvent, ContainerUsage, Pressure, Unread, Usage
@@ -313,6 +313,8 @@ class _Lives:
                     self._looks.append(effect)
                 case Born() | Placed() | Started() | Gone():
                     pass
+                case Reading(container=told):
+                    require("use is read of the living", not self._has_gone(told))
                 case Report(event):
                     host_lines_of(event)
                     if isinstance(event, ContainerUsage):
@@ -324,8 +326,10 @@ class _Lives:
         return tuple(outcome)
 
     def _used(self, event: ContainerUsage) -> None:
-        names = [each.event for each in self._told[event.id.partition("-")[0]]]
-        require("use is told of the living", "container_remove" not in names)
+        require("use is told of the living", not self._has_gone(event))
+
+    def _has_gone(self, event: ContainerEvent | ContainerUsage) -> bool:
+        return "container_remove" in [each.event for each in self._told[event.id.partition("-")[0]]]
 
     def _tell(self, event: ContainerEvent) -> None:
         lines_of(event)

@@ -9,6 +9,7 @@ from ctrwatch.core import render
 from ctrwatch.core.chain import Chain, Ending, Header, Overdue, Reply, Report
 from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
 from ctrwatch.core.flood import SERIAL, Floods, flood
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.event import Flood
 from ctrwatch.model import (
@@ -172,8 +173,8 @@ class Host:
                         self.alarms.append(effect)
                     case Ask():
                         self.asks.append(effect)
-                    case Look() | Born() | Placed() | Started() | Gone():
-                        pytest.fail("nobody's first task is a runtime's here")
+                    case Look() | Born() | Placed() | Started() | Gone() | Reading():
+                        pytest.fail("nobody's first task is a runtime's, and no use is read")
 
     def flood(self, number: int) -> None:
         for n in range(number):

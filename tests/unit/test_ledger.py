@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from ctrwatch.core.chain import Chain, Clock, Effect, Ending, Input, Report
 from ctrwatch.core.changes import Born, Gone, Started
-from ctrwatch.core.ledger import Exited, Ledger, Sampled
+from ctrwatch.core.ledger import Exited, Ledger, Reading, Sampled
 from ctrwatch.core.story import Tell
+from ctrwatch.core.usage import TOTALS
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, Unread, Usage
 from ctrwatch.model import (
     CgroupKey,
@@ -83,6 +84,10 @@ class Life:
         return told[-1]
 
     @property
+    def readings(self) -> list[Reading]:
+        return [effect for effect in self.effects if isinstance(effect, Reading)]
+
+    @property
     def names(self) -> list[str]:
         told = [e.event.event for e in self.effects if isinstance(e, Tell | Report)]
         return [name.removeprefix("container_") for name in told]
@@ -105,6 +110,29 @@ def test_its_use_is_told_at_the_ages_that_were_asked_for_once() -> None:
     assert ten.rates.cpu_cores == 0.5  # since its birth
     assert sixty.rates is not None
     assert sixty.rates.cpu_cores == pytest.approx(100 / 50.01, abs=1e-6)  # since then
+
+
+def test_each_look_is_a_reading_with_the_rates_since_the_one_before() -> None:
+    life = Life()
+    # Two looks at once are compared with the same one: rates of a millisecond say nothing.
+    for age_s, cpu_s in ((1, 1.0), (2, 3.0), (2.001, 3.0), (3, 6.0), (8, 6.0)):
+        life.sample(age_s, replace(USED, cpu_seconds=cpu_s))
+
+    cores = [each.rates.cpu_cores for each in life.readings if each.rates is not None]
+
+    assert cores == pytest.approx([1.0, 2.0, 2 / 1.001, 3.0, 0.0], abs=1e-6)
+    assert [each.age_seconds for each in life.readings] == [1, 2, 2.001, 3, 8]
+    assert {each.container.container_id for each in life.readings} == {CID}
+
+
+def test_there_is_no_reading_of_a_cgroup_that_has_gone_or_a_birth_that_is_not_told() -> None:
+    gone = Usage(missing=dict.fromkeys([*USED.missing, *TOTALS], Unread.GONE))
+    ended, untold = Life(), Life(wait_ms=2000)
+
+    ended.sample(1.0, gone)
+    untold.sample(1.0)
+
+    assert ended.readings == untold.readings == []
 
 
 def test_ages_that_were_slept_through_are_told_as_one() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings, strategies as st
 from ctrwatch.core.changes import Born, Entered, Gone, Placed, Started, Told
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.report import Report
 from ctrwatch.core.steps import MORE, STEPS
 from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
@@ -183,7 +184,7 @@ class Player:
                     self.alarms.append(effect)
                 case Tell():
                     self._hear(effect.event)
-                case Report():
+                case Report() | Reading():
                     pytest.fail("nobody reads what it uses here")
         untold = [
             serial for serial, story in self.stories._shelf.in_hand.items() if story.told is None

@@ -9,6 +9,7 @@ from typing import Final
 from ctrwatch.app import Heard
 from ctrwatch.core import render
 from ctrwatch.core.chain import Report
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.core.text import escaped
 from ctrwatch.model import RawEvent
@@ -50,6 +51,8 @@ class Rendering:
 
 def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> bytes | None:  # noqa: FBT001
     match heard:
+        case Reading():
+            return None
         case RawEvent():
             line = render.raw_text(heard, wall_offset_ns())
         case Report(event):
@@ -61,6 +64,8 @@ def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> byt
 
 def _json(heard: Heard, wall_offset_ns: Callable[[], int], _: object) -> bytes | None:
     match heard:
+        case Reading():
+            return None
         case RawEvent():
             return render.raw_line(heard, wall_offset_ns())
         case Report(event):
@@ -73,7 +78,7 @@ def _tracee(heard: Heard, wall_offset_ns: Callable[[], int], _: object) -> bytes
     match heard:
         case RawEvent():
             return render.raw_line(heard, wall_offset_ns())
-        case Report():
+        case Report() | Reading():
             return None  # Tracee has no such event
         case Tell(event, creator):
             return render.tracee_line(event, creator)

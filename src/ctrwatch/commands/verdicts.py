@@ -13,6 +13,7 @@ from ctrwatch.core.cel import CelError, Condition, Environment, Facts, Failed
 from ctrwatch.core.chain import Report
 from ctrwatch.core.ids import birth_of
 from ctrwatch.core.judge import Breach, Judge
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
@@ -110,7 +111,7 @@ class Verdicts:
                 return shown
             case Report(Enforcement()):
                 return True
-            case Report() | RawEvent():
+            case Report() | RawEvent() | Reading():
                 return not self._only
 
     def _remembered(self, event: ContainerEvent, where: Where) -> bool:

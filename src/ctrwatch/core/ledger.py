@@ -2,8 +2,8 @@
 What each container has used so far, and what of it is to be told. Pure.
 
 Looks (`Sampled`) go in as they are made, the last one after the container's first process has
-ended; out come the events of the ages that were asked for, one for OOM kills, and, when it
-is removed, the bill of its whole life. A look that is late, or was never made, is said.
+ended; out come a `Reading` of each, the events of the ages that were asked for, one for OOM kills,
+and, when it is removed, the bill of its whole life. A look that is late, or was never made, is said.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from ctrwatch.core.ids import birth_of
 from ctrwatch.core.usage import TOTALS, later, rates
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, Rates, Unread, Usage
 
-__all__ = ("Exited", "Ledger", "Sampled")
+__all__ = ("Exited", "Ledger", "Reading", "Sampled")
 
 _SECOND: Final = 1_000_000_000
 # Between two events of one container's OOM kills: one that restarts its processes for ever is
 # killed some hundred times a second.
 _OOM_PAUSE_NS: Final = _SECOND
+_RATES_NS: Final = _SECOND // 2  # rates over less are noise: the kernel counts CPU by its ticks
 _FIGURES: Final = tuple(
     name for name in Bill.__struct_fields__ if name in set(Usage.__struct_fields__) - {"missing"}
 )
@@ -50,6 +51,23 @@ class Exited(msgspec.Struct, frozen=True, kw_only=True, tag="exited", omit_defau
     signal: int | None = None
 
 
+class Reading(NamedTuple):
+    """
+    What a container used at a look, for whoever follows it: no line of its own is told.
+
+    *rates* are since an earlier look, half a second ago or more; the first of a newborn are since
+    its birth. None: there is nothing to compare with.
+    """
+
+    serial: int
+    container: ContainerEvent  # as it was told last
+    boot_ns: int
+    age_seconds: float | None  # None: when it was born is not known
+    usage: Usage
+    rates: Rates | None
+    final: bool  # its first process has ended
+
+
 class _Due(NamedTuple):
     """An event to come: of an age, or (None) of kills."""
 
@@ -61,8 +79,8 @@ class _Due(NamedTuple):
 
 class _Account:
     __slots__ = (
-        *("at_ns", "born_ns", "due", "exited", "final", "from_zero", "kills_told", "oom_ns"),
-        *("stage", "told", "told_ns", "usage"),
+        *("at_ns", "born_ns", "compared", "due", "exited", "final", "from_zero", "kills_told"),
+        *("looked", "oom_ns", "stage", "told", "told_ns", "usage"),
     )
 
     def __init__(self, born_ns: int | None, *, from_zero: bool) -> None:
@@ -76,6 +94,9 @@ class _Account:
         self.told_ns: int | None = None
         self.kills_told: int | None = None
         self.oom_ns: int | None = None  # of the last event of kills
+        # What a reading is compared with, and what later ones will be: usage, and when.
+        self.compared: tuple[Usage | None, int] | None = None
+        self.looked: tuple[Usage, int] | None = None
         self.due: list[_Due] = []
 
     def age_s(self, at_ns: int) -> float | None:
@@ -83,6 +104,24 @@ class _Account:
         if self.born_ns is None or at_ns < self.born_ns:
             return None
         return (at_ns - self.born_ns) / _SECOND
+
+    def since_last(self, usage: Usage, at_ns: int) -> Rates | None:
+        """Looks that are close together are compared with the same one before them."""
+        if self.looked is None:
+            self.looked = (usage, at_ns)
+            if self.from_zero and self.born_ns is not None:
+                self.compared = (None, self.born_ns)
+        elif at_ns - self.looked[1] >= _RATES_NS:
+            self.compared, self.looked = self.looked, (usage, at_ns)
+        if self.compared is None:
+            return None
+        before, since_ns = self.compared
+        return rates(before, usage, (at_ns - since_ns) / _SECOND)
+
+
+def _in_time(usage: Usage) -> bool:
+    """The cgroup was still there."""
+    return all(usage.missing.get(name) is not Unread.GONE for name in TOTALS)
 
 
 class Ledger:
@@ -124,9 +163,7 @@ class Ledger:
             return False
         before = account.usage
         account.usage = item.usage if before is None else later(before, item.usage)
-        missing = item.usage.missing
-        in_time = all(missing.get(name) is not Unread.GONE for name in TOTALS)
-        if in_time:
+        if _in_time(item.usage):
             account.at_ns, account.final = item.boot_ns, account.final or item.final
         self._aged(account, item)
         self._killed(account, item)
@@ -136,6 +173,21 @@ class Ledger:
         """The last that is known; None: it was not looked at yet, or has ended."""
         account = self._accounts.get(serial)
         return account.usage if account is not None else None
+
+    def reading(self, look: Sampled, told: ContainerEvent) -> Reading | None:
+        """Of a look that was noted; None: its cgroup had gone, or the container is not known."""
+        account = self._accounts.get(look.serial)
+        if account is None or account.usage is None or not _in_time(look.usage):
+            return None
+        return Reading(
+            serial=look.serial,
+            container=told,
+            boot_ns=look.boot_ns,
+            age_seconds=account.age_s(look.boot_ns),
+            usage=account.usage,
+            rates=account.since_last(account.usage, look.boot_ns),
+            final=look.final,
+        )
 
     def _aged(self, account: _Account, item: Sampled) -> None:
         """The last of the ages that it has reached."""

@@ -28,7 +28,7 @@ import msgspec
 from ctrwatch.core import changes
 from ctrwatch.core.describe import describe, rfc3339
 from ctrwatch.core.ids import birth_of, stable_id
-from ctrwatch.core.ledger import Exited, Ledger, Sampled
+from ctrwatch.core.ledger import Exited, Ledger, Reading, Sampled
 from ctrwatch.core.reasons import answers, may_tell, reasons, steps
 from ctrwatch.core.report import Report
 from ctrwatch.core.shelf import Asked, Shelf, Story
@@ -80,7 +80,7 @@ class Tell(NamedTuple):
     creator: Task | None  # the whole of it, for formats that want more than the event has
 
 
-Effect = Ask | Alarm | Tell | Report
+Effect = Ask | Alarm | Tell | Report | Reading
 
 
 class Stories:
@@ -167,10 +167,14 @@ class Stories:
 
     def used(self, item: Sampled | Exited) -> list[Effect]:
         """What a container uses, or how its first process ended."""
-        if self._ledger is None or not self._ledger.note(item):
-            return []  # nothing is to be told yet
-        told = self.last_told(item.serial)
-        return self._use(item.serial, told) if told is not None else []
+        if self._ledger is None:
+            return []
+        due, told = self._ledger.note(item), self.last_told(item.serial)
+        if told is None:
+            return []  # its birth comes first
+        effects = self._use(item.serial, told) if due else []
+        reading = self._ledger.reading(item, told) if isinstance(item, Sampled) else None
+        return [reading, *effects] if reading is not None else effects
 
     def _use(self, serial: int, told: ContainerEvent) -> list[Effect]:
         if self._ledger is None:
