@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ctrwatch.core.attention import Attention
@@ -100,6 +100,19 @@ class Meter:
         """
         if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, 0)
+
+    def follow(self, serials: Iterable[int], every_ns: int) -> None:
+        """These are being watched: look at them so often, until the next call."""
+        self._attention.follow(serials, every_ns, boot_clock_ns())
+        self._plan()
+
+    async def sweep(self) -> None:
+        """Look at everybody, now; inputs have their turn between the looks."""
+        for number, serial in enumerate(tuple(self._subjects)):
+            if serial in self._subjects and not self._closed:
+                self._read(serial)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         self._closed = True
