@@ -194,6 +194,16 @@ async def test_a_birth_is_seen_at_the_next_beat(top: Behaviour) -> None:
         assert top.names()[0] == "newer"
 
 
+async def test_figures_and_ages_move(top: Behaviour) -> None:
+    async with top.app.run_test(size=(80, 24)) as pilot:
+        await beat(pilot)
+        assert " 2s docker   hungry-new… nginx:1.27  1.98" in top.shown()
+        top.stage.now_s += 1
+        top.stage.looked("hungry-newborn", cores=1.23)
+        await beat(pilot)
+        assert " 3s docker   hungry-new… nginx:1.27  1.23" in top.shown()
+
+
 async def test_those_that_are_seen_are_followed() -> None:
     top = Behaviour(crowded(101))
     async with top.app.run_test(size=(80, 24)) as pilot:
@@ -206,6 +216,30 @@ async def test_those_that_are_seen_are_followed() -> None:
         await pilot.pause()
         await beat(pilot)
         assert not set(first) & set(top.followed[-1][1:])
+
+
+async def test_keys_move_through_more_than_a_screen() -> None:
+    top = Behaviour(crowded(101))
+    async with top.app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        table = top.app._table
+        for keys, at in (
+            (("down", "down"), 1),
+            (("end",), 100),
+            (("up",), 99),
+            (("pageup",), 80),
+            (("pageup", "pagedown"), 80),
+            (("home",), 0),
+            (("j", "j", "k"), 1),
+        ):
+            await pilot.press(*keys)
+            assert table.chosen == table.rows[at].birth
+            assert table.rows[at] in table.seen()
+        await pilot.press("end", "escape")
+        assert (table.chosen, table.scroll_offset.y) == (None, 0)
+        table.scroll_end(animate=False)
+        await pilot.pause()
+        assert "82–101 of 101" in top.lines()[1]
 
 
 async def test_the_chosen_row_stays_chosen(top: Behaviour) -> None:

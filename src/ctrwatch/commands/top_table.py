@@ -99,7 +99,7 @@ class Titles(Line):
                 return
 
 
-class Table(ScrollView, can_focus=True):
+class Table(ScrollView, can_focus=True, inherit_bindings=False):
     """`show` gives it the rows; `chosen` is the birth of the row that stands out, if any."""
 
     DEFAULT_CSS = "Table { height: 1fr; scrollbar-size: 0 0; overflow-x: hidden; }"
@@ -202,9 +202,11 @@ class Table(ScrollView, can_focus=True):
         self.refresh()
 
     def move(self, by: int) -> None:
-        """From the chosen row; where none is chosen, the first that is seen."""
+        """From the chosen row. Where none is chosen, from the first that is seen, or to that."""
         at = self._at()
-        self.choose(self.scroll_offset.y if at is None else at + by)
+        if at is None:
+            at = self.scroll_offset.y - (1 if by == 1 else 0)
+        self.choose(at + by)
 
     def let_go(self) -> None:
         """No row is chosen; what is first is seen."""

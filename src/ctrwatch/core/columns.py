@@ -214,9 +214,9 @@ COLUMNS: Final = (
         down=False,
     ),
     Column("runtime", "RUNTIME", 7, 10, 9, *_RUNTIME, down=False, right=False),
-    Column("name", "NAME", 10, 40, 0, _word("name"), _text("name"), down=False, right=False),
+    Column("name", "NAME", 10, 30, 0, _word("name"), _text("name"), down=False, right=False),
     Column("image", "IMAGE", 9, 60, 8, _image, _text("image"), down=False, right=False),
-    Column("pod", "POD", 14, 40, 11, _word("pod"), _text("pod"), down=False, right=False),
+    Column("pod", "POD", 14, 30, 11, _word("pod"), _text("pod"), down=False, right=False),
     Column(
         "cpu", "CPU", 5, 5, 1, lambda row, _, __: cores(_cores(row)), lambda row, _: _cores(row)
     ),
