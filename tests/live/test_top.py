@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -136,6 +137,17 @@ def test_once_is_a_table(docker: Docker, quiet: str) -> None:
     assert first[titles.index("NAME")] == "busy-one"
     assert float(first[titles.index("CPU")]) > 0.1
     assert any("quiet-one" in line for line in table)
+
+
+def test_once_fits_a_terminal(tmp_path: Path, quiet: str) -> None:
+    with Tmux(tmp_path, 80, 24) as tmux:
+        tmux.type(shlex.join([*CTRWATCH, "top", "--once", "--filter", "quiet"]))
+        shown = tmux.until(lambda shown: "quiet-one" in shown and shown.count(PROMPT) == 2)
+
+    lines = shown.split("\n")
+    titles = next(at for at, line in enumerate(lines) if line.startswith("AGE"))
+    assert "quiet-one" in lines[titles + 1]  # no line was wrapped
+    assert lines[titles].split()[-1] == "MIN"
 
 
 def test_once_as_json(docker: Docker, quiet: str) -> None:

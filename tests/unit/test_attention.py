@@ -143,3 +143,15 @@ def test_nobody_follows_more_than_a_screen() -> None:
     attention.follow(range(1009), 2 * S, BORN_NS)
 
     assert len(attention.due(BORN_NS, 1009)) == 256
+
+
+def test_who_is_followed_waits_for_no_crowd_and_starves_none() -> None:
+    attention = Attention(60 * S)
+    for serial in range(1009):
+        attention.add(serial, BORN_NS, BORN_NS)
+    now_ns = BORN_NS + 30 * S  # all of them are due, and have been for long
+    attention.follow([997, 1001, 1003], 2 * S, now_ns)
+    looked = [attention.due(now_ns, 4) for _ in range(3)]
+
+    assert {997, 1001, 1003} <= {*looked[0], *looked[1]}
+    assert all(len(set(one) - {997, 1001, 1003}) >= 2 for one in looked)

@@ -92,8 +92,12 @@ class Attention:
                 self._plan(serial, now_ns)
 
     def due(self, now_ns: int, most: int) -> list[int]:
-        """Those to be looked at now, the longest due first; their next look is planned."""
-        due: list[int] = []
+        """
+        Those to be looked at now, the longest due first; their next look is planned.
+
+        Where there are too many, those that are followed need not wait, and take half of the looks.
+        """
+        due = self._followed_due(now_ns, most // 2)
         while self._heap and self._heap[0][0] <= now_ns and len(due) < most:
             due_ns, serial = heapq.heappop(self._heap)
             subject = self._subjects.get(serial)
@@ -101,6 +105,15 @@ class Attention:
                 continue  # it has gone, or was planned anew
             due.append(serial)
             self._plan(serial, self._next(serial, subject, now_ns))
+        return due
+
+    def _followed_due(self, now_ns: int, most: int) -> list[int]:
+        due: list[int] = []
+        for serial in self._followed:
+            subject = self._subjects.get(serial)
+            if subject is not None and subject.due_ns <= now_ns and len(due) < most:
+                due.append(serial)
+                self._plan(serial, self._next(serial, subject, now_ns))
         return due
 
     def next_ns(self) -> int | None:
