@@ -101,6 +101,11 @@ class Meter:
         if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, 0)
 
+    def rouse(self, serial: int) -> None:
+        """Somebody wants to know more: look at it each second for a while."""
+        self._attention.rouse(serial, boot_clock_ns())
+        self._plan()
+
     def close(self) -> None:
         self._closed = True
         if self._timer is not None:

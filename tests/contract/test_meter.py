@@ -21,7 +21,7 @@ from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.core.story import Tell
 from ctrwatch.event import Bill
 from ctrwatch.meter import Meter
-from ctrwatch.model import CgroupKey, RawEvent
+from ctrwatch.model import CgroupKey, ContainerId, Leads, Listed, RawEvent
 from ctrwatch.sensor.ends import Ends
 from ctrwatch.sensor.host import Hierarchy, Host
 from ctrwatch.sensor.ooms import Ooms
@@ -87,6 +87,17 @@ class Watched:
     def is_born(self) -> None:
         self.happens(self.kernel.mkdir(PATH, runc(CID)))
 
+    def was_there(self) -> None:
+        """For longer than anybody knows."""
+        listed = Listed(
+            boot_ns=boot_ns(),
+            container_id=ContainerId(CID),
+            paths=((self.cgroup, PATH),),
+            identity=None,
+            leads=Leads(),
+        )
+        self.feed(listed)
+
     def starts(self, pid: int) -> None:
         self.happens(self.kernel.exec(PATH, replace(SOMEBODY, pid=pid, start_ns=0)))
 
@@ -106,6 +117,19 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched = Watched(tmp_path)
     yield watched
     watched.meter.close()
+
+
+async def test_one_that_is_roused_is_looked_at_each_second(watched: Watched) -> None:
+    """An old one, whose next look would be a minute later."""
+    watched.was_there()
+    await until(watched.looks)
+    watched.meter.rouse(watched.looks()[0].serial)
+    watched.meter.rouse(99)  # somebody who has ended
+
+    await until(lambda: len(watched.looks()) >= 3)
+
+    first, *_, last = watched.looks()
+    assert S <= last.boot_ns - first.boot_ns < 5 * S
 
 
 async def test_a_newborn_is_looked_at_after_a_second(watched: Watched) -> None:
