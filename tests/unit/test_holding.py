@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from msgspec.structs import replace
 
-from ctrwatch.core import figures
+from ctrwatch.core import figures, helpers
 from ctrwatch.core.figures import FIGURES, IDLE
 from ctrwatch.core.holding import Holding, expected
 from ctrwatch.core.judge import Judge
@@ -266,6 +266,24 @@ def test_births_and_looks_have_rules_of_their_own() -> None:
 
     assert verdicts(Judge(both, 0), WEB) == ["violation"]
     assert [each.violation.rule for each in Holding(both).read(reading(60), 0)] == ["use"]
+
+
+def test_what_its_when_calls_is_asked_once_for_what_is_known() -> None:
+    """The evaluator keeps what it gives to a function of ours, for good."""
+    holding = Holding(rule("usage.pids >= 0", None, when="image_matches(container_image, 'x')"))
+    other = replace(WEB, id=f"{WEB.id}-update-1", container_image="docker.io/library/x:1")
+    told_at(holding, [reading(60)])
+    before = asked()
+
+    assert told_at(holding, [reading(at) for at in range(61, 70)]) == []
+    assert told_at(holding, [reading(70, container=other)]) == [70]
+    assert asked() == before + 1
+
+
+def asked() -> int:
+    """How often `image_matches` was called: it looks each pattern up."""
+    info = helpers._pattern.cache_info()
+    return info.hits + info.misses
 
 
 # --- figures ----------------------------------------------------------------------------------

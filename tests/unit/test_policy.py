@@ -333,6 +333,10 @@ def test_calls_in_each_other_are_bounded() -> None:
             "p.yaml:5: rules[0]: new_registry is known at a birth only",
         ),
         (
+            HEAD + "rules:\n  - {name: r, deny: \"usage.pids > 9 && glob(container_name, 'a*b')\"}",
+            "p.yaml:5: rules[0]: glob: a rule on usage may call it in its `when` only",
+        ),
+        (
             HEAD + "rules:\n  - {name: r, deny: usage.cpu_coers > 9.0}",
             "did you mean usage.cpu_cores?",
         ),

@@ -72,11 +72,15 @@ class Failed(NamedTuple):
     why: str
 
 
+VARIABLE_NAMES: Final = frozenset(vocabulary.VARIABLES)
+
+
 class Facts:
     """
     An event as conditions see it. Made once for all of them.
 
-    *figures*: what is known of the container's use, at a look; None: it was not looked at.
+    *figures*: what is known of the container's use, at a look; None: it was not looked at. *names*:
+    the variables that are read, if not all of them.
     """
 
     def __init__(
@@ -85,11 +89,12 @@ class Facts:
         *,
         new_registry: bool = False,
         figures: Figures | None = None,
+        names: AbstractSet[str] = VARIABLE_NAMES,
     ) -> None:
         self.unknown = vocabulary.unknown(event)
-        self._values = vocabulary.values(event)
+        self._values = vocabulary.values(event, names)
         self._values["new_registry"] = new_registry
-        null = VARIABLE_NAMES - self._values.keys()
+        null = names - self._values.keys()
         self.unknown |= null
         for name in self.unknown & self._values.keys():
             del self._values[name]
@@ -103,7 +108,6 @@ class Facts:
         return {**values, "params": params}
 
 
-VARIABLE_NAMES: Final = frozenset(vocabulary.VARIABLES)
 _KINDS: Final = {int: cel.Type.INT, float: cel.Type.DOUBLE}
 # Of a container that lives: its use instead of its bill. A limit may be null, which no plain type is.
 _LIVING: Final = {
@@ -124,6 +128,17 @@ class Condition:
             for path in syntax.paths(compiled.serialize())
             if path.partition(".")[0] in VARIABLE_NAMES or path in _WITH
         )
+
+    @property
+    def calls(self) -> frozenset[str]:
+        """Functions of ours that it calls, each time that it is asked: see core/macros.py."""
+        called = {call.function for call in syntax.calls(self._compiled.serialize())}
+        return frozenset(called & {_LISTED, *HELPERS})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The event's fields that it reads, as a whole or in part."""
+        return frozenset(path.partition(".")[0] for path in self.paths) & VARIABLE_NAMES - {_USE}
 
     @property
     def reads_use(self) -> bool:

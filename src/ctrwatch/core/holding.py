@@ -21,7 +21,7 @@ from ctrwatch.core.cel import Facts
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.figures import figures
 from ctrwatch.core.ids import birth_of, stable_id
-from ctrwatch.core.judge import BIRTHS, Breach, Judgement, judge, violation_of
+from ctrwatch.core.judge import BIRTHS, Answer, Breach, Judgement, judge, violation_of
 from ctrwatch.core.ledger import Reading
 from ctrwatch.core.policy import Outcome, Policy, Rule, TestCase
 from ctrwatch.event import ContainerEvent
@@ -83,6 +83,11 @@ class Holding:
         self._rules: dict[_Key, tuple[Policy, Rule, int]] = {}
         self._pairs: dict[str, dict[_Key, _Pair]] = {}  # by birth
         self._number = 0  # of pairs
+        self._asked_once: frozenset[_Key] = (
+            frozenset()
+        )  # rules whose `when` calls a function of ours
+        # Of each living container, what it said of the event that was told last.
+        self._answers: dict[str, dict[_Key, tuple[str, Answer]]] = {}
         self._doubts: dict[_Key, str] = {}  # rules that could not be decided, and for want of what
         self._doubted: set[_Key] = set()  # of which that was said
         self.crowded = 0  # broken rules that found no room, and are not told
@@ -105,6 +110,14 @@ class Holding:
             for rule in policy.rules
             if rule.hold_ns is not None
         }
+        rules = [rule for _, rule, _ in self._rules.values()]
+        self._names = frozenset[str]().union(*map(_names, rules))
+        self._asked_once = frozenset(
+            key
+            for key, (_, rule, _) in self._rules.items()
+            if rule.when is not None and rule.when.calls
+        )
+        self._answers.clear()
         stay = {
             key
             for key, (_, rule, _) in self._rules.items()
@@ -118,9 +131,10 @@ class Holding:
         if not self._rules:
             return []
         known, event = figures(reading), _birth(reading.container)
-        facts, birth, found = Facts(event, figures=known), event.id, list[Breach]()
+        facts = Facts(event, figures=known, names=self._names)
+        birth, found = event.id, list[Breach]()
         for key, (policy, rule, hold_ns) in self._rules.items():
-            judgement = judge(rule, facts)
+            judgement = judge(rule, facts, self._applies(key, rule, facts, reading.container.id))
             if judgement.outcome == "undecided" and reading.rates is not None:
                 self._doubts.setdefault(key, judgement.why)
             pair = self._pair(birth, key, judgement)
@@ -137,6 +151,18 @@ class Holding:
         if pairs := self._pairs.get(birth):
             self._keep(birth, {key: pair for key, pair in pairs.items() if not pair.is_new})
         return found
+
+    def _applies(self, key: _Key, rule: Rule, facts: Facts, told: str) -> Answer | None:
+        """
+        What its `when` says of the birth, where that calls a function of ours: asked once for what
+        was told last, for each call costs memory for good. None: any other rule's.
+        """
+        if key not in self._asked_once or rule.when is None:
+            return None
+        answers = self._answers.setdefault(birth_of(told), {})
+        if key not in answers or answers[key][0] != told:
+            answers[key] = told, rule.when.holds(facts)
+        return answers[key][1]
 
     def doubts(self) -> list[str]:
         """A sentence for each rule that could not be decided where it should, once."""
@@ -165,6 +191,7 @@ class Holding:
         return any(pair.broken_ns is not None for pair in pairs.values())
 
     def ended(self, container: ContainerEvent) -> None:
+        self._answers.pop(birth_of(container.id), None)
         self._keep(birth_of(container.id), {})
 
     def _keep(self, birth: str, pairs: dict[_Key, _Pair]) -> None:
@@ -186,6 +213,12 @@ def _told(pair: _Pair, judgement: Judgement, now_ns: int, hold_ns: int) -> str:
         case "pass" | "not_applicable":
             pair.fine(now_ns, hold_ns)
             return ""
+
+
+def _names(rule: Rule) -> frozenset[str]:
+    """The event's fields that it reads: the others need not be made."""
+    conditions = (rule.condition,) if rule.when is None else (rule.condition, rule.when)
+    return frozenset[str]().union(*(condition.names for condition in conditions))
 
 
 def _says(rule: Rule) -> tuple[object, ...]:

@@ -21,6 +21,7 @@ from ctrwatch.event import ContainerEvent, Violation
 __all__ = (
     "BIRTHS",
     "NEVER_NS",
+    "Answer",
     "Breach",
     "Judge",
     "Judgement",
@@ -34,6 +35,9 @@ _WAITING: Final = 10_000  # births with rules that wait: a thousand a second, te
 NEVER_NS: Final = 1 << 63  # later than any deadline
 Moment = Literal["birth", "running", "ended"]
 _REGISTRIES: Final = 10_000  # that were seen: beyond it a new one is not told from an old one
+
+
+Answer = bool | Unknown | Failed  # of a condition
 
 
 class Judgement(NamedTuple):
@@ -60,14 +64,17 @@ class _Waiting(NamedTuple):
     new_registry: bool = False
 
 
-def judge(rule: Rule, facts: Facts) -> Judgement:
-    if rule.when is not None and (applies := rule.when.holds(facts)) is not True:
+def judge(rule: Rule, facts: Facts, applies: Answer | None = None) -> Judgement:
+    """*applies*: what its `when` says, for who knows that already."""
+    if applies is None:
+        applies = rule.when.holds(facts) if rule.when is not None else True
+    if applies is not True:
         return _undecided(applies) or Judgement("not_applicable")
     holds = rule.condition.holds(facts)
     return _undecided(holds) or Judgement("violation" if holds is rule.denies else "pass")
 
 
-def _undecided(answer: bool | Unknown | Failed) -> Judgement | None:  # noqa: FBT001
+def _undecided(answer: Answer) -> Judgement | None:
     match answer:
         case Unknown(fields):
             return Judgement("undecided", ", ".join(fields))

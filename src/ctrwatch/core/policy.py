@@ -250,6 +250,13 @@ def _hold_ns(part: Part, keys: Mapping[str, Part], conditions: Iterable[Conditio
         return None
     if any(_NEW in condition.paths for condition in conditions):
         part.refuse(f"{_NEW} is known at a birth only, and `usage` later")
+    condition, *when = conditions
+    asked = {condition, *(each for each in when if each.reads_use)}
+    if called := {name for each in asked for name in each.calls}:
+        part.refuse(
+            f"{min(called)}: a rule on usage may call it in its `when` only, if that reads no usage:"
+            " so it is asked once for a container, and not at each look"
+        )
     return _span_ns(keys["for"]) if "for" in keys else 0
 
 
