@@ -27,6 +27,7 @@ __all__ = (
     "Judgement",
     "Moment",
     "judge",
+    "of_births",
     "violation_of",
 )
 
@@ -62,6 +63,17 @@ class _Waiting(NamedTuple):
     rules: tuple[tuple[Policy, Rule], ...]
     until_ns: int
     new_registry: bool = False
+
+
+def of_births(policies: Sequence[Policy]) -> list[Policy]:
+    """The same without their rules on use, and without those that have no others."""
+    found = [
+        msgspec.structs.replace(
+            policy, rules=tuple(rule for rule in policy.rules if rule.hold_ns is None)
+        )
+        for policy in policies
+    ]
+    return [policy for policy in found if policy.rules]
 
 
 def judge(rule: Rule, facts: Facts, applies: Answer | None = None) -> Judgement:
@@ -101,7 +113,7 @@ class Judge:
     def swap(self, policies: Sequence[Policy]) -> None:
         """From now on these judge; who waits is judged by the rule that he waits for."""
         self._rules = tuple(
-            (policy, rule) for policy in policies for rule in policy.rules if rule.hold_ns is None
+            (policy, rule) for policy in of_births(policies) for rule in policy.rules
         )
 
     @property
