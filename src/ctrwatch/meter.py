@@ -30,7 +30,7 @@ from ctrwatch.sensor.usage import UsageReader
 __all__ = ("Meter",)
 
 _AT_ONCE: Final = 4  # looks, of 0.2 ms each: then births have their turn
-_TURN_NS: Final = 1_000_000  # the same where a thousand rules on use make a look 5 ms long
+_TURN_NS: Final = 1_000_000  # the same where a thousand rules on use make a look 4 ms long
 _REST: Final = 9  # times as long as the looks took: a tenth of a core in the worst case
 # When the kernel's word of a kill comes the count is not there yet on v1; it takes a millisecond.
 _KILL_S: Final = (0.002, 0.02, 0.1)

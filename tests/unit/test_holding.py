@@ -249,6 +249,9 @@ def test_an_error_is_told_once() -> None:
 def test_what_can_not_be_decided_is_said_once_and_is_no_verdict() -> None:
     holding = Holding(rule("usage.pressure.memory_waited_percent > 10.0"))
     plain_v1 = replace(FREE, pressure=None, missing={"pressure": Unread.NOT_OFFERED})
+    assert holding.read(reading(5, plain_v1), 0) == []
+    assert holding.doubts() == []  # it is young: that may come
+
     breaches = [each for at in (60, 61) for each in holding.read(reading(at, plain_v1), 0)]
 
     assert breaches == []

@@ -29,6 +29,7 @@ from ctrwatch.event import ContainerEvent
 __all__ = ("Holding", "expected")
 
 _CALM_NS: Final = 10_000_000_000  # what comes and goes within it is one episode
+_SETTLED_S: Final = 10.0
 # Rules that are broken, over all containers: 1,000 containers that break a hundred each, 20 MB.
 _PAIRS: Final = 100_000
 
@@ -83,9 +84,7 @@ class Holding:
         self._rules: dict[_Key, tuple[Policy, Rule, int]] = {}
         self._pairs: dict[str, dict[_Key, _Pair]] = {}  # by birth
         self._number = 0  # of pairs
-        self._asked_once: frozenset[_Key] = (
-            frozenset()
-        )  # rules whose `when` calls a function of ours
+        self._asked_once = frozenset[_Key]()  # rules whose `when` calls a function of ours
         # Of each living container, what it said of the event that was told last.
         self._answers: dict[str, dict[_Key, tuple[str, Answer]]] = {}
         self._doubts: dict[_Key, str] = {}  # rules that could not be decided, and for want of what
@@ -135,7 +134,7 @@ class Holding:
         birth, found = event.id, list[Breach]()
         for key, (policy, rule, hold_ns) in self._rules.items():
             judgement = judge(rule, facts, self._applies(key, rule, facts, reading.container.id))
-            if judgement.outcome == "undecided" and reading.rates is not None:
+            if judgement.outcome == "undecided" and _is_settled(reading):
                 self._doubts.setdefault(key, judgement.why)
             pair = self._pair(birth, key, judgement)
             if pair is None or not (which := _told(pair, judgement, reading.boot_ns, hold_ns)):
@@ -213,6 +212,12 @@ def _told(pair: _Pair, judgement: Judgement, now_ns: int, hold_ns: int) -> str:
         case "pass" | "not_applicable":
             pair.fine(now_ns, hold_ns)
             return ""
+
+
+def _is_settled(reading: Reading) -> bool:
+    """What is not known by now won't be: its first rates, and what is asked after a birth."""
+    age_s = reading.age_seconds
+    return reading.rates is not None and (age_s is None or age_s >= _SETTLED_S)
 
 
 def _names(rule: Rule) -> frozenset[str]:
