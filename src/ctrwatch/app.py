@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
 
@@ -226,19 +226,20 @@ class Watch:
         """Of a living container; None: it has ended."""
         return self._chain.last_told(serial)
 
-    def follow(self, serials: Iterable[int], every_s: float) -> None:
-        """
-        Somebody looks at the use of these containers: so should the meter, until the next call.
+    @property
+    def meter(self) -> Meter | None:
+        """Who looks at what containers use; None: it does not run, or `usage` is not set."""
+        return self._meter
 
-        At most 256 of them, and never with more than a tenth of a core. See `core/attention.py`.
-        """
+    def rouse(self, serial: int) -> None:
+        """Look at what that container uses each second, for the next ten."""
         if self._meter is not None:
-            self._meter.follow(serials, int(every_s * 1e9))
+            self._meter.rouse(serial)
 
-    async def sweep(self) -> None:
-        """Look at the use of every container once, now: 0.3 ms each."""
-        if self._meter is not None:
-            await self._meter.sweep()
+    @property
+    def wall_offset_ns(self) -> int:
+        """What makes a time of the kernel's boot clock one of the day, as events have it."""
+        return self._offset_ns
 
     # --- inputs -----------------------------------------------------------------------
 

@@ -111,7 +111,12 @@ class _Scene:
         return escaped(line(whole)) if sys.stdout.isatty() else line(whole)
 
     def follow(self, serials: Sequence[int]) -> None:
-        self.watch.follow(serials, self.asked.every_s)
+        if (meter := self.watch.meter) is not None:
+            meter.follow(serials, int(self.asked.every_s * 1e9))
+
+    async def sweep(self) -> None:
+        if (meter := self.watch.meter) is not None:
+            await meter.sweep()
 
 
 def _wanted(where: str | None) -> Callable[[ContainerEvent], bool]:
@@ -142,9 +147,9 @@ async def _once(settings: Settings, asked: Asked) -> int:
     async def work() -> int:
         await scene.watch.caught_up.wait()
         scene.host_use()
-        await scene.watch.sweep()
+        await scene.sweep()
         await asyncio.sleep(_APART_S)
-        await scene.watch.sweep()
+        await scene.sweep()
         rows = scene.rows()
         if asked.as_json:
             sys.stdout.buffer.write(scene.line(rows))
