@@ -88,20 +88,24 @@ class Tmux:
 
     def top(self, *options: str) -> None:
         """`ctrwatch top`, and the terminal's state before it in `before`."""
-        self.type("stty -g | cksum")
-        self.before = self._answer(r"\d+ \d+")
-        self.type(shlex.join([*CTRWATCH, "top", *options]))
+        self.before = self._state("before")
+        self.type(f'{shlex.join([*CTRWATCH, "top", *options])}; echo "ended=$?"')
         self.until("Filter")
 
-    def after(self) -> str:
-        """The terminal's state, once the shell is back."""
-        self.press("C-l")
-        self.type("stty -g | cksum")
-        return self._answer(r"\d+ \d+")
+    def ended(self) -> int:
+        """Once the shell is back: `top`'s exit code. The screen before it is there a little sooner."""
+        return int(self._answer("ended"))
 
-    def _answer(self, pattern: str) -> str:
-        shown = self.until(
-            lambda shown: re.search(rf"^{pattern}$", shown, re.MULTILINE) is not None
-        )
-        *_, last = re.finditer(rf"^{pattern}$", shown, re.MULTILINE)
-        return last[0]
+    def after(self) -> str:
+        """The terminal's state now."""
+        return self._state("after")
+
+    def _state(self, name: str) -> str:
+        self.type(f'echo "{name}=$(stty -g | cksum)"')
+        return self._answer(name)
+
+    def _answer(self, name: str) -> str:
+        """What the shell has echoed behind that name."""
+        answer = re.compile(rf"^{name}=([\d ]+)$", re.MULTILINE)
+        shown = self.until(lambda shown: answer.search(shown) is not None)
+        return answer.findall(shown)[-1].strip()  # type: ignore[no-any-return]
