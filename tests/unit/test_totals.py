@@ -147,6 +147,27 @@ def test_images_without_end_are_a_hundred_and_the_others() -> None:
     assert totals._accounts.keys() == {f"{BIRTHS:032x}"}
 
 
+def test_ten_thousand_containers_are_shown_as_few_and_leave_nothing() -> None:
+    totals, latest = Totals(), Latest(23)
+    for number in range(10_007):
+        totals.told(born := event(number))
+        for used in (1.0, 2.0):
+            look = reading(born, cpu_seconds=used, memory_working_set_bytes=1)
+            totals.read(look)
+            latest.read(look)
+    shown, left_out = latest.at(0)
+    assert (len(shown), left_out) == (23, 10_007 - 23)
+    assert (totals.sums["cpu_seconds"][NGINX], totals.memory_bytes[NGINX]) == (20_014.0, 10_007)
+
+    for number in range(10_007):
+        totals.told(gone := removed(number, cpu_seconds=2.5))
+        latest.ended(gone, now_ns=0)
+
+    assert totals.sums["cpu_seconds"] == {NGINX: 10_007 * 2.5}
+    assert totals.memory_bytes == {NGINX: 0}
+    assert (totals._accounts, latest._living, len(latest._ended)) == ({}, {}, 23)
+
+
 def test_an_image_that_is_called_other_takes_no_place() -> None:
     totals = Totals()
     totals.told(event(1, image=OTHER))
