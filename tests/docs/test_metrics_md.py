@@ -76,7 +76,7 @@ def text() -> str:
     vitals = Vitals(
         attached=True, listed=True, living=0, untold=0, losses={}, asked={}, daemons={}
     )  # fmt: skip
-    totals, latest = Totals(), Latest(1)
+    totals, latest = Totals(usage=True), Latest(1)
     totals.told(event(1))
     totals.read(reading(event(1), **EVERY))
     latest.read(reading(event(1), **EVERY))

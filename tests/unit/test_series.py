@@ -40,7 +40,7 @@ class Page:
 
     def __init__(self, output: LineOutput, most: int = MOST) -> None:
         self.now_ns = 0
-        self._totals, self._latest = Totals(), Latest(most)
+        self._totals, self._latest = Totals(usage=True), Latest(most)
         more = (
             ByImage(self._totals),
             InUse(self._totals),

@@ -48,7 +48,7 @@ def removed(number: int, image: str = "nginx", **used: float) -> ContainerEvent:
 
 
 def test_a_life_counts_from_its_birth_to_its_bill() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(born := event(1))
     totals.read(reading(born, cpu_seconds=2.0, oom_kills=0))
     totals.read(reading(born, cpu_seconds=3.5, oom_kills=2))
@@ -60,7 +60,7 @@ def test_a_life_counts_from_its_birth_to_its_bill() -> None:
 
 
 def test_one_that_was_never_looked_at_counts_with_its_bill() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(event(1))
     totals.told(removed(1, cpu_seconds=0.25))
 
@@ -69,7 +69,7 @@ def test_one_that_was_never_looked_at_counts_with_its_bill() -> None:
 
 def test_of_one_that_was_there_what_it_used_before_is_not_counted() -> None:
     """Or each restart of ctrwatch would look like a day's work in a second."""
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(there := event(1, "existing_container"))
     totals.read(reading(there, cpu_seconds=86_400.0))
     totals.read(reading(there, cpu_seconds=86_401.5))
@@ -80,7 +80,7 @@ def test_of_one_that_was_there_what_it_used_before_is_not_counted() -> None:
 
 
 def test_a_counter_that_goes_back_takes_nothing_away() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(born := event(1))
     for seconds in (5.0, 1.0, 2.0, 6.0):
         totals.read(reading(born, cpu_seconds=seconds))
@@ -89,7 +89,7 @@ def test_a_counter_that_goes_back_takes_nothing_away() -> None:
 
 
 def test_a_figure_that_nobody_counts_is_not_zero() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(born := event(1))
     totals.read(reading(born, cpu_seconds=0.0))
 
@@ -97,8 +97,17 @@ def test_a_figure_that_nobody_counts_is_not_zero() -> None:
     assert totals.sums["io_read_bytes"] == {}
 
 
+def test_without_usage_births_are_counted_and_nothing_is_kept() -> None:
+    totals = Totals(usage=False)
+    totals.told(event(1))
+    totals.told(event(2, "existing_container"))
+
+    assert totals.births == {NGINX: 1}
+    assert totals._accounts == {}
+
+
 def test_memory_is_of_those_that_live() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     for number in (1, 2):
         totals.told(event(number))
         totals.read(reading(event(number), memory_working_set_bytes=100))
@@ -111,7 +120,7 @@ def test_memory_is_of_those_that_live() -> None:
 
 
 def test_an_image_that_is_learnt_later_has_what_comes_after() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(bare := event(1, image=""))
     totals.read(reading(bare, cpu_seconds=1.0, memory_working_set_bytes=5))
     known = event(1, "container_update")
@@ -123,7 +132,7 @@ def test_an_image_that_is_learnt_later_has_what_comes_after() -> None:
 
 
 def test_what_an_earlier_ctrwatch_told_of_is_nobodys() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(removed(1, cpu_seconds=5.0))
     totals.read(reading(event(1), cpu_seconds=5.0))
 
@@ -131,7 +140,7 @@ def test_what_an_earlier_ctrwatch_told_of_is_nobodys() -> None:
 
 
 def test_images_without_end_are_a_hundred_and_the_others() -> None:
-    totals, other = Totals(), (Runtime.DOCKER, OTHER)
+    totals, other = Totals(usage=True), (Runtime.DOCKER, OTHER)
     for number in range(BIRTHS):
         totals.told(born := event(number, image=f"build:{number}"))
         totals.read(reading(born, cpu_seconds=1.0, memory_working_set_bytes=1))
@@ -148,7 +157,7 @@ def test_images_without_end_are_a_hundred_and_the_others() -> None:
 
 
 def test_ten_thousand_containers_are_shown_as_few_and_leave_nothing() -> None:
-    totals, latest = Totals(), Latest(23)
+    totals, latest = Totals(usage=True), Latest(23)
     for number in range(10_007):
         totals.told(born := event(number))
         for used in (1.0, 2.0):
@@ -169,7 +178,7 @@ def test_ten_thousand_containers_are_shown_as_few_and_leave_nothing() -> None:
 
 
 def test_an_image_that_is_called_other_takes_no_place() -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     totals.told(event(1, image=OTHER))
     for number in range(IMAGES):
         totals.told(event(number + 2, image=f"build:{number}"))
@@ -178,7 +187,7 @@ def test_an_image_that_is_called_other_takes_no_place() -> None:
 
 
 def test_a_strangers_text_is_one_short_line() -> None:
-    totals, latest = Totals(), Latest(1)
+    totals, latest = Totals(usage=True), Latest(1)
     born = event(1, image="\udcff\x1b\n" + "x" * 9000, container_name="\u202e" * 9000)
     totals.told(born)
     latest.read(reading(born, cpu_seconds=1.0))
@@ -258,7 +267,7 @@ STEP = st.tuples(
 @pytest.mark.parametrize("figure", ["cpu_seconds", "oom_kills"])
 @given(st.lists(STEP, max_size=40))
 def test_sums_never_go_back(figure: str, steps: list[tuple[str, int, float | None]]) -> None:
-    totals = Totals()
+    totals = Totals(usage=True)
     before = 0.0
     for what, number, used in steps:
         figures = {} if used is None else {figure: int(used)}

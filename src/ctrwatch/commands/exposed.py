@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from prometheus_client.registry import Collector
+
 from ctrwatch.app import Heard, Watch
 from ctrwatch.core.chain import Report
 from ctrwatch.core.ledger import Reading
@@ -32,13 +34,13 @@ class Exposed:
 
     def __init__(self, given: str, *, usage: bool, containers: int) -> None:
         self._listening = Listening(given)
-        self._told, self._totals = Told(), Totals()
-        self._latest = Latest(containers)
-        self._shown = [
-            ByImage(self._totals),
-            *([InUse(self._totals)] if usage else []),
-            *([OfContainers(self._latest, time.monotonic_ns)] if containers else []),
-        ]
+        self._told, self._totals = Told(), Totals(usage=usage)
+        self._latest = Latest(containers) if containers else None
+        self._shown: list[Collector] = [ByImage(self._totals)]
+        if usage:
+            self._shown.append(InUse(self._totals))
+        if self._latest is not None:
+            self._shown.append(OfContainers(self._latest, time.monotonic_ns))
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +67,14 @@ class Exposed:
             if isinstance(heard, Tell):
                 self._told.add(heard.event, time.time_ns())
                 self._totals.told(heard.event)
-                if heard.event.event == "container_remove":
+                if self._latest is not None and heard.event.event == "container_remove":
                     self._latest.ended(heard.event, time.monotonic_ns())
             elif isinstance(heard, Report):
                 self._told.events[heard.event.event] += 1
             elif isinstance(heard, Reading):
                 self._totals.read(heard)
-                self._latest.read(heard)
+                if self._latest is not None:
+                    self._latest.read(heard)
 
         return listen
 

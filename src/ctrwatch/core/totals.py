@@ -73,10 +73,12 @@ class Totals:
     """
     By runtime and image: `births`, `sums` (each of `SUMS`), and `memory_bytes` of the living.
 
-    A figure that no look has given has no sum: what is not counted is not 0.
+    A figure that no look has given has no sum: what is not counted is not 0. Without *usage* there
+    are births alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, usage: bool) -> None:
+        self._usage = usage
         self.births: Counter[Named] = Counter()
         self.sums: Mapping[str, MutableMapping[Named, float]] = {name: {} for name in SUMS}
         self.memory_bytes: Counter[Named] = Counter()
@@ -100,7 +102,8 @@ class Totals:
             case "container_create" | "existing_container":
                 born = event.event == "container_create"
                 self.births[self.named(event)] += born
-                self._accounts[birth_of(event.id)] = _Account(from_zero=born)
+                if self._usage:
+                    self._accounts[birth_of(event.id)] = _Account(from_zero=born)
             case "container_remove":
                 self._end(event)
             case _:
