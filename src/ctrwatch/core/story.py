@@ -54,6 +54,9 @@ _SETTLE_NS: Final = 9 * _MS  # after that: 2 to 8 ms measured, and never less th
 # container's first instruction
 _LISTED_NS: Final = 500 * _MS  # one that is there already is not urgent; a question takes no longer
 _INIT_PAUSE_NS: Final = 1 * _MS  # the first process is looked for at this beat
+# Where the sensor tells of it, it is not looked for before: 1 to 4 ms after the first task measured.
+# It does not tell of one without a pid namespace of its own.
+_INIT_TOLD_NS: Final = 5 * _MS
 _FIRST_PAUSE_NS: Final = 2 * _MS  # then doubled: 2, 4, 8 … ms
 _LONGEST_PAUSE_NS: Final = 10_000 * _MS  # what can't be read is asked for every 10 s …
 _GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes; a daemon that is away, when it is back
@@ -94,15 +97,19 @@ class Stories:
         wall_offset_ns: int,
         wait_ns: int,
         unified: bool,
+        tells_init: bool = False,
         ledger: Ledger | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """
         *unified*: the host has the unified hierarchy, so a container will have it too.
+        *tells_init*: first processes are told of (`changes.Begun`) and need not be looked for.
         *ledger*: where what containers use is kept; None: it is not read.
         """
         self._host, self._boot_id, self._unified = host, boot_id, unified
         self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
-        self._shelf, self._ledger = Shelf(), ledger
+        self._patience_ns = _INIT_TOLD_NS if tells_init else 0
+        self._shelf, self._ledger = shelf if shelf is not None else Shelf(), ledger
         self._hopes: dict[str, set[int]] = {}  # source: stories at rest that it may yet add to
         self.untold = 0
         self.lost = 0  # raw events dropped so far, as the sensor counts
@@ -233,8 +240,11 @@ class Stories:
             case changes.Entered():
                 story.init = change.task
                 story.settled_ns = change.boot_ns + _SETTLE_NS
+                story.seek_ns = change.boot_ns + self._patience_ns
                 effects = self._go_on(story, change.boot_ns)
                 return effects if story.told else [self._alarm(story, change.boot_ns), *effects]
+            case changes.Begun():
+                story.known.add("kernel", Facts(init_pid=change.task.pid))
             case changes.Started():
                 story.started = change
                 story.known.add("kernel", Facts(init_pid=change.task.pid))
@@ -245,12 +255,12 @@ class Stories:
         return self._go_on(story, change.boot_ns)
 
     def _rest(self, serial: int) -> None:
-        """Pack it, if nothing is awaited; who may yet add to it is remembered."""
-        if (story := self._shelf.rest(serial)) is None:
+        """Put it back; who may yet add to the one that is packed for it is remembered."""
+        if (packed := self._shelf.rest(serial)) is None:
             return
-        for source in story.unanswered():
-            if may_tell(source, story):
-                self._hopes.setdefault(source, set()).add(serial)
+        for source in packed.unanswered():
+            if may_tell(source, packed):
+                self._hopes.setdefault(source, set()).add(packed.born.serial)
 
     def _end(self, story: Story) -> None:
         self._shelf.remove(story.born.serial)
@@ -298,9 +308,11 @@ class Stories:
 
     def _alarm(self, story: Story, now_ns: int) -> Alarm:
         """The next moment at which time alone decides; the same again if it rang early."""
-        settled_ns, late_ns = story.settled_ns, story.born.boot_ns + self._wait_ns
-        at_ns = late_ns if now_ns >= settled_ns else min(settled_ns, late_ns)
-        return Alarm(story.born.serial, at_ns)
+        late_ns = story.born.boot_ns + self._wait_ns
+        moments = [story.settled_ns]
+        if story.known.facts.init_pid is None:
+            moments.append(story.seek_ns)
+        return Alarm(story.born.serial, min([at for at in moments if at > now_ns], default=late_ns))
 
     def _ready(self, story: Story, now_ns: int) -> bool:
         if now_ns >= story.born.boot_ns + self._wait_ns:
@@ -334,7 +346,8 @@ class Stories:
             asked = story.asked.get(step.source)
             if asked is not None and asked.last is None:
                 break  # the next one only for what this one leaves open
-        if story.init is not None and story.known.facts.init_pid is None and story.told is None:
+        sought = story.init is not None and now_ns >= story.seek_ns
+        if sought and story.known.facts.init_pid is None and story.told is None:
             ask = self._question(story, INIT, now_ns)
             if ask is not None:
                 yield ask
