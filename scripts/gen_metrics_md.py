@@ -118,8 +118,9 @@ STRANGERS: Final = f"""\
 ### What strangers chose
 `image`, `name`, `pod`, `namespace` and `container_id` are as in the [event](events.md), empty where they are not
 known. Control characters and what is no UTF-8 are written as escapes (`\\x1b`), and no more than 256
-characters are taken. The first {IMAGES} images of a runtime, counted together, have series of their own; those
-that come later are one for each runtime, `image="{OTHER}"`.
+characters are taken. The first {IMAGES} pairs of runtime and image have series of their own; those that come
+later are one for each runtime, `image="{OTHER}"`. Where the scrape job sets labels `pod` and `namespace` itself,
+`honor_labels: true` keeps these.
 """
 TABLES: Final = (
     ("", (*METRICS, *OF_IMAGES)), (USE, OF_USE), (CONTAINERS, OF_CONTAINERS),

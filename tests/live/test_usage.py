@@ -31,7 +31,8 @@ COUNTS_V1 = any(CONTROLLERS & set(each.controllers.split(",")) for each in HIERA
 
 
 @pytest.fixture(scope="module")
-def watching() -> Iterator[Watching]:
+def watching(docker: Docker) -> Iterator[Watching]:
+    docker.remove(docker.run("true"))  # the first one takes seconds in an emulated machine
     ages = ("--usage-at", "2", "--usage-at", str(LOADED_S))
     with Watching("--usage", *ages, "--no-existing") as watching:
         yield watching

@@ -19,7 +19,6 @@ CHOSEN: Final = (
     "test_a_memory_hog_is_told_at_once",
     "test_a_kill_in_a_container_that_lives_on",
     "test_a_fork_storm_under_its_limit",
-    "test_a_race_that_is_lost_is_said",
 )
 
 
