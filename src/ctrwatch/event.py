@@ -368,11 +368,25 @@ Severity = Literal["info", "low", "medium", "high", "critical"]
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a policy's rule says against a container, right after the event that it judges."""
+    """
+    What a policy's rule says against a container, right after the event that it judges, or at a
+    look at what the container uses.
+    """
 
     event: Literal["violation"] = "violation"
-    id: Annotated[str, Meta(description="stable: of the judged event, the policy and the rule")]
-    time: Annotated[str, Meta(description="the judged event's: RFC 3339, nanoseconds, UTC")]
+    id: Annotated[
+        str,
+        Meta(
+            description="stable: of the judged event, the policy and the rule; of a rule on usage"
+            " also of the episode's number"
+        ),
+    ]
+    time: Annotated[
+        str,
+        Meta(
+            description="the judged event's, or of the look: RFC 3339, nanoseconds, UTC",
+        ),
+    ]
     host: Annotated[str, Meta(description="host name")]
     verdict: Annotated[
         Literal["violation", "error", "undecided"],
