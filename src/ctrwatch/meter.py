@@ -99,6 +99,8 @@ class Meter:
         else:
             self._hear_kills(serial)
             self._ends.watch(serial, change.task.pid, change.task.start_ns)
+            self._attention.started(serial, boot_clock_ns())
+            self._plan()
 
     def first(self, serial: int, pid: int | None, start_ns: int = 0) -> None:
         """
