@@ -235,7 +235,7 @@ def test_a_race_that_is_lost_leaves_what_was_known_and_says_so() -> None:
     assert bill is not None
     assert bill.read_before_end_seconds == pytest.approx(0.6, abs=1e-3)
     assert (bill.cpu_seconds, bill.memory_peak_bytes, bill.final) == (5.0, 1000, False)
-    assert bill.missing["throttled_seconds"] is Unread.GONE  # known by neither
+    assert bill.missing["throttled_seconds"] is Unread.NO_CONTROLLER  # as it was before
 
 
 def test_of_one_that_was_never_read_all_is_missing() -> None:
