@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ctrwatch.core.attention import Attention
@@ -110,6 +110,23 @@ class Meter:
         """
         if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, start_ns)
+
+    def follow(self, serials: Iterable[int], every_ns: int) -> None:
+        """
+        Somebody looks at the use of these containers: look at them so often, until the next call.
+
+        At most 256 of them, and never with more than a tenth of a core. See core/attention.py.
+        """
+        self._attention.follow(serials, every_ns, boot_clock_ns())
+        self._plan()
+
+    async def sweep(self) -> None:
+        """Look at everybody once, now: 0.3 ms each. Inputs have their turn between the looks."""
+        for number, serial in enumerate(tuple(self._subjects)):
+            if serial in self._subjects and not self._closed:
+                self._read(serial)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def rouse(self, serial: int) -> None:
         """Somebody wants to know more: look at it each second for a while."""
