@@ -29,6 +29,9 @@ __all__ = (
     "Flood",
     "GapReason",
     "HostEvent",
+    "HostFigures",
+    "HostRates",
+    "HostUsage",
     "Pressure",
     "Rates",
     "Severity",
@@ -125,7 +128,7 @@ class Pressure(msgspec.Struct, frozen=True, kw_only=True):
     """
     How long a task waited: PSI's "some" (kernel: Documentation/accounting/psi.rst).
 
-    Percents are of the last 10 s, seconds of the whole life.
+    Percents are of the last 10 s, seconds of the whole life (of the host: since the boot).
     """
 
     cpu_waited_percent: _Amount | None = None
@@ -296,7 +299,14 @@ class ContainerUsage(msgspec.Struct, frozen=True, kw_only=True):
 # --- of the watch itself ----------------------------------------------------------------
 
 WatchEventName = Literal[
-    "watch_gap", "audit", "flood", "violation", "enforcement", "container_usage", "container_oom"
+    "watch_gap",
+    "audit",
+    "flood",
+    "violation",
+    "enforcement",
+    "container_usage",
+    "container_oom",
+    "host_usage",
 ]
 GapReason = Literal["restart", "lost", "output"]
 Finding = Literal["missed", "end_missed", "unknown_to_runtime"]
@@ -359,7 +369,53 @@ class Flood(msgspec.Struct, frozen=True, kw_only=True):
     examples: Annotated[tuple[str, ...], Meta(description="paths of the first ones")]
 
 
-HostEvent = WatchGap | Audit | Flood
+class HostFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What all of the host uses, containers or not. Null has its reason in `missing`.
+
+    Seconds and bytes of I/O are totals since the boot; they may go back where a CPU or a disk
+    is taken out.
+    """
+
+    cpus: Annotated[_Count | None, Meta(description="that are online")] = None
+    cpu_seconds: Annotated[
+        _Amount | None, Meta(description="CPU time of all CPUs, without idle, I/O wait and steal")
+    ] = None
+    memory_bytes: Annotated[
+        _Count | None, Meta(description="that no program could get: all but what is available")
+    ] = None
+    memory_total_bytes: Annotated[_Count | None, Meta(description="that the host has")] = None
+    io_read_bytes: Annotated[
+        _Count | None, Meta(description="read from its disks, partitions and layers not twice")
+    ] = None
+    io_write_bytes: Annotated[_Count | None, Meta(description="written to them")] = None
+    pressure: Pressure | None = None
+    missing: Annotated[dict[str, Unread], Meta(description="null figure: reason")] = {}
+
+
+class HostRates(msgspec.Struct, frozen=True, kw_only=True):
+    """The same for a second, since the look before; null where it can't be known."""
+
+    seconds: Annotated[float, Meta(description="between the looks")]
+    cpu_cores: Annotated[float | None, Meta(description="CPU seconds a second")] = None
+    io_read_bytes_per_second: float | None = None
+    io_write_bytes_per_second: float | None = None
+
+
+class HostUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host uses, with --usage: often while a container is young, never while none lives."""
+
+    event: Literal["host_usage"] = "host_usage"
+    id: Annotated[str, Meta(description="stable and unique, as a container event's")]
+    time: Annotated[str, Meta(description="when it was read: RFC 3339, nanoseconds, UTC")]
+    host: Annotated[str, Meta(description="host name")]
+    usage: HostFigures
+    rates: Annotated[
+        HostRates | None, Meta(description="since the look before; null: there was none")
+    ] = None
+
+
+HostEvent = WatchGap | Audit | Flood | HostUsage
 
 
 # --- of policies ------------------------------------------------------------------------
