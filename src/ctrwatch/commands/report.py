@@ -22,12 +22,11 @@ from ctrwatch.core.reporting import Chain, Report, Reporter
 from ctrwatch.core.rows import RowError, WatchStart
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import InputError
-from ctrwatch.outputs.history import Asked, History, Row
+from ctrwatch.outputs.history import QUIET, Asked, History, Row
 from ctrwatch.policies import load
 
 __all__ = ("Question", "csv", "made", "run")
 
-_QUIET: Final = "watch_alive"  # a question that names no events does not ask for it
 _CSV_HEAD: Final = (
     "container_image", "container_image_digest", "registry", "repository", "births", "running",
     "first", "last", "runtimes", "approved", "broke", "undecided",
@@ -85,9 +84,9 @@ def made(question: Question) -> Report:
 
 def _rows(history: History, until_ns: int) -> Iterator[Row]:
     """All of them, in the order of their time."""
-    alive = history.rows(Asked(until_ns=until_ns, events=(_QUIET,)))
+    quiet = history.rows(Asked(until_ns=until_ns, events=QUIET))
     others = history.rows(Asked(until_ns=until_ns))
-    return heapq.merge(alive, others, key=lambda row: (row.keys.time_ns, row.seq))
+    return heapq.merge(quiet, others, key=lambda row: (row.keys.time_ns, row.seq))
 
 
 def _starts(history: History, until_ns: int) -> list[Start]:
