@@ -396,10 +396,10 @@ class HostFigures(msgspec.Struct, frozen=True, kw_only=True):
 class HostRates(msgspec.Struct, frozen=True, kw_only=True):
     """The same for a second, since the look before; null where it can't be known."""
 
-    seconds: Annotated[float, Meta(description="between the looks")]
-    cpu_cores: Annotated[float | None, Meta(description="CPU seconds a second")] = None
-    io_read_bytes_per_second: float | None = None
-    io_write_bytes_per_second: float | None = None
+    seconds: Annotated[_Amount, Meta(description="between the looks")]
+    cpu_cores: Annotated[_Amount | None, Meta(description="CPU seconds a second")] = None
+    io_read_bytes_per_second: _Amount | None = None
+    io_write_bytes_per_second: _Amount | None = None
 
 
 class HostUsage(msgspec.Struct, frozen=True, kw_only=True):

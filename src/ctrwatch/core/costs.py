@@ -22,6 +22,7 @@ __all__ = ("Around", "Cost", "Life", "Why", "cost", "span")
 
 _SECOND: Final = 1_000_000_000
 _BEYOND_NS: Final = 20 * _SECOND  # two looks at the host while somebody is young; the first: 1 s
+_LONGEST_S: Final = 4e9  # a century: more is no life
 _FIGURES: Final = (
     *("cpu_seconds", "memory_peak_bytes", "io_read_bytes", "io_write_bytes", "oom_kills"),
 )
@@ -120,7 +121,7 @@ class _Moment(NamedTuple):
 def span(life: Life) -> tuple[int, int] | None:
     """From when until when its figures are, wall clock; None: it has none, or no birth is known."""
     seconds = _seconds(life.last)
-    if life.last is None or seconds is None:
+    if life.last is None or seconds is None or not 0 <= seconds <= _LONGEST_S:
         return None
     end_ns = wall_ns(life.last.time)
     return end_ns - int(seconds * _SECOND), end_ns

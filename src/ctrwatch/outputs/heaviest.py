@@ -9,11 +9,11 @@ rows take milliseconds (docs/performance.md).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final, Literal, NamedTuple
 
 from ctrwatch.core.costs import Around, Cost, Life, cost, span
-from ctrwatch.core.rows import COLUMNS, Keys, RowError, event_of
+from ctrwatch.core.describe import wall_ns
+from ctrwatch.core.rows import COLUMNS, Kept, Keys, RowError, event_of
 from ctrwatch.event import ContainerEvent, ContainerUsage, HostUsage
 from ctrwatch.outputs.history import Asked, History, condition
 
@@ -140,7 +140,7 @@ class _Asking:
         for where, values in (("> ? AND e.id < ?", (f"{birth}-", f"{birth}.")), ("= ?", (birth,))):
             rows = self._history.select(query.format(where), values)
             found += [_Row(seq, Keys._make(keys)) for seq, *keys in rows]
-        return found
+        return [row for row in found if isinstance(row.keys.time_ns, int)]  # somebody may change it
 
     def _last(self, rows: list[_Row]) -> ContainerEvent | ContainerUsage | None:
         """
@@ -167,11 +167,10 @@ class _Asking:
             return since_ns is None and until_ns is None
         return (since_ns or born_ns) <= born_ns and (until_ns is None or born_ns < until_ns)
 
-    def _event(self, row: _Row) -> object:
+    def _event(self, row: _Row) -> Kept | None:
         query = "SELECT body FROM body WHERE seq = ?"
         for (body,) in self._history.select(query, (row.seq,)):
-            with suppress(RowError):
-                return event_of(row.keys.event, body)
+            return _read(row.keys.event, body)
         return None
 
     # --- the host around it -----------------------------------------------------------------
@@ -195,8 +194,17 @@ class _Asking:
             )
             found = None
             for (body,) in self._history.select(query, (at_ns,)):
-                with suppress(RowError):
-                    event = event_of("host_usage", body)
-                    found = event if isinstance(event, HostUsage) else None
+                event = _read("host_usage", body)
+                found = event if isinstance(event, HostUsage) else None
             self._hosts[which, at_ns] = found
         return self._hosts[which, at_ns]
+
+
+def _read(kind: str, body: bytes) -> Kept | None:
+    """None: no ctrwatch of this version wrote it."""
+    try:
+        event = event_of(kind, body)
+        wall_ns(event.time)
+    except (RowError, ValueError, OverflowError, TypeError):
+        return None
+    return event
