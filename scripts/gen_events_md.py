@@ -49,9 +49,9 @@ USAGE: Final = {
 }
 
 HOST: Final = {
-    "HostUsage": "**`host_usage`**: what all of the host uses, containers or not: at the first birth and the last"
-    " end, every 10 s while a container of less than five minutes lives, then every `--usage-every` seconds, and"
-    " never while none lives.",
+    "HostUsage": "**`host_usage`**: what all of the host uses, containers or not: at each birth and each end, but"
+    " at most once a second; every 10 s while a container of less than five minutes lives, then every"
+    " `--usage-every` seconds, and never while none lives.",
     "HostFigures": "**`usage`** of it. Totals are since the boot.",
     "HostRates": "**`rates`** of it, for a second.",
 }

@@ -403,7 +403,7 @@ class HostRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host uses, with --usage: often while a container is young, never while none lives."""
+    """What the host uses, with --usage: at births and ends, often while a container is young."""
 
     event: Literal["host_usage"] = "host_usage"
     id: Annotated[str, Meta(description="stable and unique, as a container event's")]

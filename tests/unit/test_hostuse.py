@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 from msgspec.structs import replace
 
+from ctrwatch.commands.lines import chosen
 from ctrwatch.core.chain import Chain, Clock
 from ctrwatch.core.hostuse import FILES, HostBeat, HostSampled, figures, host_rates
 from ctrwatch.core.report import Report
@@ -153,6 +154,16 @@ def test_the_chain_tells_each_look_with_the_time_of_day_as_it_is_set() -> None:
     assert chain.told["host_usage"] == 2
 
 
+def test_as_text_only_looks_of_the_slow_beat_are_shown() -> None:
+    text = chosen("text", terminal=False, wall_offset_ns=lambda: 0)
+    json = chosen("json", terminal=False, wall_offset_ns=lambda: 0)
+    chain = Chain(HEADER)
+    told = [each for second in (10, 11, 21) for each in chain.feed(look(second, 100 + second))]
+
+    assert [bool(text(each)) for each in told if isinstance(each, Report)] == [False, False, True]
+    assert all(json(each) for each in told if isinstance(each, Report))
+
+
 # --- when ---------------------------------------------------------------------------------
 
 
@@ -163,13 +174,13 @@ def test_nobody_lives_and_nothing_is_looked_at() -> None:
     assert beat.gone(7, 5 * S) is None
 
 
-def test_the_first_birth_is_a_look_and_then_every_ten_seconds() -> None:
+def test_each_birth_is_a_look_and_then_every_ten_seconds() -> None:
     beat = HostBeat(60 * S)
 
     assert beat.born(1, 100 * S, 100 * S) == 100 * S
     assert beat.looked(100 * S) == 110 * S
-    assert beat.born(2, 103 * S, 103 * S) == 110 * S  # one more changes nothing
-    assert beat.looked(110 * S) == 120 * S
+    assert beat.born(2, 103 * S, 103 * S) == 103 * S
+    assert beat.looked(103 * S) == 113 * S
 
 
 def test_after_five_minutes_it_is_the_settled_beat() -> None:
@@ -178,21 +189,21 @@ def test_after_five_minutes_it_is_the_settled_beat() -> None:
 
     assert beat.looked(399 * S) == 409 * S
     assert beat.looked(400 * S) == 460 * S
-    assert beat.born(2, 410 * S, 410 * S) == 410 * S  # the last look is ten seconds ago
 
 
-def test_the_last_end_is_a_look_and_the_last_one() -> None:
+def test_each_end_is_a_look_and_the_last_one_the_last() -> None:
     beat = HostBeat(60 * S)
     beat.born(1, 100 * S, 100 * S)
     beat.born(2, 100 * S, 100 * S)
     beat.looked(100 * S)
 
-    assert beat.gone(1, 103 * S) == 110 * S
-    assert beat.gone(2, 103 * S) == 103 * S
-    assert beat.looked(103 * S) is None
+    assert beat.gone(1, 103 * S) == 103 * S
+    assert beat.looked(103 * S) == 113 * S
+    assert beat.gone(2, 105 * S) == 105 * S
+    assert beat.looked(105 * S) is None
 
 
-def test_churn_costs_a_look_a_second() -> None:
+def test_a_storm_of_births_costs_a_look_a_second() -> None:
     beat = HostBeat(60 * S)
     beat.born(1, 100 * S, 100 * S)
     beat.looked(100 * S)
@@ -203,10 +214,11 @@ def test_churn_costs_a_look_a_second() -> None:
 
 def test_those_that_were_there_are_old_unless_somebody_knows_better() -> None:
     beat = HostBeat(60 * S)
+    beat.born(1, 0, 1000 * S)
 
-    assert beat.born(1, 0, 1000 * S) == 1000 * S
     assert beat.looked(1000 * S) == 1060 * S
-    assert beat.born(2, 900 * S, 1001 * S) == 1010 * S
+    beat.born(2, 900 * S, 1000 * S)
+    assert beat.looked(1001 * S) == 1011 * S
 
 
 def test_a_settled_beat_that_is_shorter_is_kept_always() -> None:

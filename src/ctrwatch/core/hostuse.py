@@ -32,9 +32,7 @@ FILES: Final = (
 _SECOND: Final = 1_000_000_000
 _BEAT_NS: Final = 10 * _SECOND  # while somebody is young: what a birth did to the host shows
 _YOUNG_NS: Final = 300 * _SECOND
-# Between two looks at births and deaths on a host where nobody lived or lives: a container of a
-# second has the host's use of its own life beside it, and churn costs one look a second.
-_LEAST_NS: Final = _SECOND
+_LEAST_NS: Final = _SECOND  # a storm of births costs a look a second
 _TICKS: Final = 100  # USER_HZ, as core/usage.py has it
 _SECTOR: Final = 512  # bytes, whatever the disk's own are
 _KB: Final = 1024
@@ -204,9 +202,10 @@ def host_usage(
 
 class HostBeat:
     """
-    Every ten seconds while a container of less than five minutes lives, then at *settled_ns*.
+    At each birth and each end, every ten seconds while a container of less than five minutes
+    lives, then at *settled_ns*; not at all while none lives. At most once a second.
 
-    Not at all while none lives. The first birth and the last death are looks of their own.
+    What the host used while a container lived is what it had used at its end, less at its birth.
     """
 
     def __init__(self, settled_ns: int) -> None:
@@ -215,27 +214,26 @@ class HostBeat:
         self._young: dict[int, int] = {}  # serial: birth, oldest first; of five minutes
         self._last_ns: int | None = None  # of the last look
 
-    def born(self, serial: int, born_ns: int, now_ns: int) -> int | None:
+    def born(self, serial: int, born_ns: int, now_ns: int) -> int:
         """When to look next, now that it is there; the same below."""
-        begins = not self._living
         self._living.add(serial)
         if now_ns - born_ns < _YOUNG_NS:
             self._young[serial] = born_ns
-        return self._soon_ns(now_ns) if begins else self.next_ns(now_ns)
+        return self._soon_ns(now_ns)
 
     def gone(self, serial: int, now_ns: int) -> int | None:
         if serial not in self._living:
             return self.next_ns(now_ns)
         self._living.discard(serial)
         self._young.pop(serial, None)
-        return self.next_ns(now_ns) if self._living else self._soon_ns(now_ns)
+        return self._soon_ns(now_ns)
 
     def looked(self, now_ns: int) -> int | None:
         self._last_ns = now_ns
         return self.next_ns(now_ns)
 
     def next_ns(self, now_ns: int) -> int | None:
-        """None: nobody lives, and nobody has to be looked for."""
+        """None: nobody lives."""
         if not self._living:
             return None
         while self._young and now_ns - next(iter(self._young.values())) >= _YOUNG_NS:
