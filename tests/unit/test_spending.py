@@ -287,7 +287,7 @@ def lived() -> list[rows.Kept]:
         host(7260, 181, since=7200.01, cores=3.0),
         used(1, 7260, 60, 150.0),
         host(10_800, 10_801, since=7260, cores=3.0, memory_bytes=6 * GB),
-        removed(1, 10_800, 3600, 9000.0, memory_peak_bytes=5 * GB, container_name="miner",
+        removed(1, 10_800, 3600, 9000.0, memory_peak_bytes=5 * GB, oom_kills=2, container_name="miner",
                 container_image="evil.example/miner:1"),
         birth(3, 10_900, container_name="unread"),
         end(10),
@@ -308,14 +308,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return stored(tmp_path_factory.mktemp("spending") / "history.db")
 
 
-def golden_section(path: Path) -> str:
+def whole(path: Path) -> Report:
     with History(path) as history:
-        costs = {by: heaviest(history, Asked(), by, 9) for by in BY}
+        costs = {by: tuple(heaviest(history, Asked(), by, 9)) for by in BY}
     made = report(lived())
     assert made.spent is not None
-    costs_of = {by: tuple(each) for by, each in costs.items()}
-    made = replace(made, spent=replace(made.spent, heaviest=costs_of))
-    return spent(made).replace("><", ">\n<") + "\n"
+    return replace(made, spent=replace(made.spent, heaviest={**costs}))
+
+
+def golden_section(path: Path) -> str:
+    return spent(whole(path)).replace("><", ">\n<") + "\n"
 
 
 def test_the_section_is_the_golden_one(store: Path) -> None:

@@ -25,6 +25,10 @@ _KINDS: Final = {
     "memory": "By the peak of their memory",
     "io": "By what they read and wrote",
 }
+_OF_IMAGES: Final = (
+    "Unread: containers of which nothing is known. Of used: of all that looks at the host tell of."
+    " Peak of one: the most memory that any one container of the image had."
+)
 _WHY: Final = {
     "no_controller": "not counted",
     "not_offered": "not told by the kernel",
@@ -172,7 +176,7 @@ def _part(value: float | None, whole: float) -> float | None:
 
 
 def _heaviest(spent: Spent) -> Iterator[Markup]:
-    head = ("Born", "Container", "Image", "CPU", "Peak memory", "I/O", "OOM kills", "In")
+    head = ("Born", "Container", "Image", "CPU", "Peak memory", "I/O", "In")
     for kind, title in _KINDS.items():
         costs = spent.heaviest.get(kind, ())
         if not costs:
@@ -202,9 +206,11 @@ def _row(cost: Cost) -> tuple[str, ...]:
         _lines(
             _known(cost, "memory_peak_bytes", lambda number: size(int(number))),
             _share(cost, "memory_peak_bytes", "memory_share_of_host", "of host"),
+            tag("span", counted(cost.oom_kills, "OOM kill"), class_="bad")
+            if cost.oom_kills
+            else "",
         ),
         _lines(_moved(cost), _share(cost, "io_read_bytes", "io_share_of_used", "of used")),
-        _known(cost, "oom_kills", lambda number: f"{number:,}"),
         "" if cost.seconds is None else _seconds(cost.seconds) + "+" * (not _whole(cost)),
     )
 
@@ -260,8 +266,7 @@ def _images(spent: Spent) -> Markup:
     whole = spent.host.cpu_seconds if spent.host is not None else 0
     rows: Sequence[Sequence[str]] = [
         (
-            each.container_image or "(no image known)",
-            short(each.container_image_digest),
+            _lines(each.container_image or "(no image known)", short(each.container_image_digest)),
             f"{each.containers:,}",
             f"{each.unread:,}",
             _seconds(each.cpu_seconds),
@@ -273,8 +278,8 @@ def _images(spent: Spent) -> Markup:
         for each in spent.images[:_IMAGES]
     ]
     head = (
-        *("Image", "Digest", "Containers", "Unread", "CPU", "Of what the host used"),
-        *("Most memory of one", "I/O", "OOM kills"),
+        *("Image", "Containers", "Unread", "CPU", "Of used"),
+        *("Peak of one", "I/O", "OOM kills"),
     )
     left = f"{counted(spent.images_left_out, 'container')} of further images are only counted."
     return joined(
@@ -282,6 +287,7 @@ def _images(spent: Spent) -> Markup:
             tag("h3", "By image, all that were born in this period"),
             table(head, rows),
             rest(len(spent.images), _IMAGES, "--csv or --json"),
+            tag("p", _OF_IMAGES, class_="faint"),
             tag("p", left, class_="bad") if spent.images_left_out else "",
         )
     )
