@@ -39,7 +39,7 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Gone, Look, Placed, Started
 from ctrwatch.core.ledger import Reading
 from ctrwatch.core.render import said_of_flood
 from ctrwatch.core.steps import INIT
@@ -111,6 +111,7 @@ class Watch:
             wait_ns=int(settings.wait_s * 1e9),
             unified=self.host.has_unified,
             hierarchies=frozenset(self.host.hierarchies),
+            tells_init=sensor is not None and sensor.tells_init,
             usage_at_ns=settings.usage_at_ns if settings.usage else None,
         )
         self._chain = Chain(header)
@@ -298,7 +299,7 @@ class Watch:
                 self._listener(effect)
             case Ask() | Look():
                 self._ask(effect)
-            case Born() | Placed() | Started() | Gone():
+            case Born() | Placed() | Begun() | Started() | Gone():
                 if self._meter is not None:
                     self._meter.heard(effect)
             case Alarm(serial, boot_ns):

@@ -1,7 +1,7 @@
 """
 Questions to sources of evidence: each under a deadline, none in another's way.
 
-The planning (whom, when, how often) is pure and stands in core/story.py. Here the
+The planning (whom, when, how often) is pure and stands in core/questions.py. Here the
 questions are put. A source that hangs, refuses or dies slows only itself; what it did
 is an answer. Of daemons that are away evidence/asking.py keeps count, and logs; what else
 can't be answered is one container's matter, and is logged now and then.

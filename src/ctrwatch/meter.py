@@ -18,7 +18,7 @@ from typing import Final
 
 from ctrwatch.core.attention import Attention
 from ctrwatch.core.chain import Chain, Input
-from ctrwatch.core.changes import Born, Gone, Living, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Gone, Living, Placed, Started
 from ctrwatch.core.hostuse import HostSampled
 from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.event import HostFigures, Usage
@@ -80,7 +80,7 @@ class Meter:
         self._rings_ns: int | None = None  # the timer
         self._closed = False
 
-    def heard(self, change: Born | Placed | Started | Gone) -> None:
+    def heard(self, change: Born | Placed | Begun | Started | Gone) -> None:
         serial = change.serial
         if isinstance(change, Born):
             self._born(change)
@@ -92,18 +92,20 @@ class Meter:
         elif isinstance(change, Placed):
             self._subjects[serial].cgroup = change.cgroup
             self._living(serial)
+        elif isinstance(change, Begun):
+            self.first(serial, change.task.pid, change.task.start_ns)
         else:
             self._hear_kills(serial)
             self._ends.watch(serial, change.task.pid, change.task.start_ns)
 
-    def first(self, serial: int, pid: int | None) -> None:
+    def first(self, serial: int, pid: int | None, start_ns: int = 0) -> None:
         """
         The container's first process, by its pid namespace, some 20 ms before it runs anything.
 
         So that its end is heard, and known, also of one that lives for a millisecond.
         """
         if pid is not None and self._living(serial) is not None:
-            self._ends.watch(serial, pid, 0)
+            self._ends.watch(serial, pid, start_ns)
 
     def close(self) -> None:
         self._closed = True

@@ -65,6 +65,7 @@ class Kind(IntEnum):
     RMDIR = 2
     ATTACH = 3
     EXEC = 4
+    INIT = 5
 
 
 class CgroupKey(NamedTuple):
@@ -101,8 +102,9 @@ class RawEvent(msgspec.Struct, frozen=True, kw_only=True, tag="raw"):
     One record of a sensor.
 
     `task` is the creator for MKDIR, the remover for RMDIR, the task that enters for
-    ATTACH and the one that executes for EXEC. `path` is the cgroup's, relative to its
-    hierarchy; for EXEC it is the program's, as it was named to the kernel. `path_cut`
+    ATTACH, the one that executes for EXEC, and for INIT the first process of a pid
+    namespace. `path` is the cgroup's, relative to its hierarchy; for EXEC it is the
+    program's, as it was named to the kernel, and INIT has none. `path_cut`
     says that the kernel cut it at 1,023 bytes. `lost` counts the records that the
     kernel had dropped before it made this one, since the sensor was attached.
     """

@@ -13,6 +13,7 @@ class Sensor(Protocol):
 
     name: str
     without: str  # why it can't tell of first instructions; "": it does
+    tells_init: bool  # has raw events of first processes, too
     capabilities: frozenset[str]  # that it needs after it was attached
     unreadable: int  # records of another shape than this build's
 

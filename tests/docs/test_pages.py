@@ -13,7 +13,7 @@ import pytest
 
 from ctrwatch import enrich
 from ctrwatch.cli import main
-from ctrwatch.core import steps, story
+from ctrwatch.core import questions, steps, story
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = {
@@ -145,7 +145,7 @@ def test_no_row_of_the_bounds_goes_unread() -> None:
         ("design.md", r"until then it waits up to (\S+) ms", story._ENTER_NS / 1e6),
         ("design.md", r"and waits up to (\S+) ms", story._LISTED_NS / 1e6),
         ("design.md", r"under a deadline of (\S+) s\b", enrich.DEADLINE_S),
-        ("design.md", r"up to (\S+) s after the birth", story._UNKNOWN_NS / 1e9),
+        ("design.md", r"up to (\S+) s after the birth", questions._UNKNOWN_NS / 1e9),
         ("security.md", r"under a deadline of (\S+) s\b", enrich.DEADLINE_S),
     ],
 )

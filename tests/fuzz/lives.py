@@ -28,7 +28,7 @@ from ctrwatch.core.chain import (
     Reply,
     Report,
 )
-from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Gone, Look, Placed, Started
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.hostuse import HostSampled
 from ctrwatch.core.ledger import Exited, Reading, Sampled
@@ -322,7 +322,7 @@ class _Lives:
                     self._alarms.append(effect)
                 case Look():
                     self._looks.append(effect)
-                case Born() | Placed() | Started() | Gone():
+                case Born() | Placed() | Begun() | Started() | Gone():
                     pass
                 case Reading(container=told):
                     require("use is read of the living", not self._has_gone(told))

@@ -75,6 +75,61 @@ def test_the_first_instruction_is_none_of_the_runtimes_own(
     assert os.path.realpath(events[2].path) == os.path.realpath("/bin/sleep")
 
 
+# The same with a pid namespace: its first process is forked in the cgroup (runc), cloned into it
+# (crun), or put into it (LXC).
+FIRST = """
+import ctypes, os, struct, sys
+how, cgroup = sys.argv[1], os.environ["CGROUP"]
+os.mkdir(cgroup)
+new_pid = 0 if how == "forked" else 0x20000000
+into = 0x200000000 if how == "cloned" else 0
+directory = os.open(cgroup, os.O_RDONLY)
+entered, say = os.pipe()
+arguments = struct.pack("11Q", new_pid | into, 0, 0, 0, 17, 0, 0, 0, 0, 0, directory)
+child = ctypes.CDLL(None).syscall(435, arguments, len(arguments))
+if child == 0:
+    os.read(entered, 1)
+    pid = ["--pid", "--fork", "--kill-child"] if how == "forked" else []
+    os.execv("/usr/bin/unshare", ["unshare", "--mount", *pid, "/bin/sleep", "600"])
+if not into:
+    with open(cgroup + "/cgroup.procs", "w") as procs:
+        procs.write(str(child))
+os.write(say, b"!")
+sys.stdin.read()
+os.kill(child, 9)
+os.waitpid(child, 0)
+while open(cgroup + "/cgroup.procs").read():
+    os.sched_yield()
+os.rmdir(cgroup)
+"""
+
+
+@pytest.mark.parametrize("how", ["forked", "cloned", "written"])
+def test_the_kernel_tells_of_the_first_process_before_it_runs_anything(
+    how: str, tmp_path: Path
+) -> None:
+    container, record = "d4" * 32, tmp_path / "record.jsonl"
+    script = tmp_path / "runtime.py"
+    script.write_text(FIRST)
+    cgroup = unified() / f"docker-{container}.scope"
+    with (
+        Watching(
+            "--sensor", "ebpf", "--wait", "0.2", "--no-existing", "--record", str(record)
+        ) as watching,
+        subprocess.Popen(
+            ("/usr/bin/python3", script, how), env={"CGROUP": str(cgroup)}, stdin=subprocess.PIPE
+        ) as runtime,
+    ):
+        started = watching.event("container_start", container)
+        runtime.communicate()
+        watching.event("container_remove", container)
+
+    events = of(record, f"/{cgroup.name}")
+    kinds = [event.kind for event in events]
+    assert kinds == [Kind.MKDIR, Kind.ATTACH, Kind.INIT, Kind.EXEC, Kind.RMDIR]
+    assert events[2].task.pid == events[3].task.pid == started["init"]["pid"]
+
+
 # It leaves the host's mounts, says so, and executes a program when it is told to.
 LEAVES = """
 import ctypes, os, sys

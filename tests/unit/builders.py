@@ -75,6 +75,9 @@ class Kernel:
     ) -> RawEvent:
         return self._event(Kind.EXEC, path, program, task, hierarchy)
 
+    def init(self, path: str, task: Task, hierarchy: int = 0) -> RawEvent:
+        return self._event(Kind.INIT, path, "", task, hierarchy)
+
     def rmdir(self, path: str, task: Task = SOMEBODY, hierarchy: int = 0) -> RawEvent:
         event = self._event(Kind.RMDIR, path, path, task, hierarchy)
         del self.directories[hierarchy, path]

@@ -7,7 +7,7 @@ import pytest
 
 from ctrwatch.core import render
 from ctrwatch.core.chain import Chain, Ending, Header, Overdue, Reply, Report
-from ctrwatch.core.changes import Born, Gone, Look, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Gone, Look, Placed, Started
 from ctrwatch.core.flood import SERIAL, Floods, flood
 from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Alarm, Ask, Tell
@@ -173,7 +173,7 @@ class Host:
                         self.alarms.append(effect)
                     case Ask():
                         self.asks.append(effect)
-                    case Look() | Born() | Placed() | Started() | Gone() | Reading():
+                    case Look() | Born() | Placed() | Begun() | Started() | Gone() | Reading():
                         pytest.fail("nobody's first task is a runtime's, and no use is read")
 
     def flood(self, number: int) -> None:

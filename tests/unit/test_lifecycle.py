@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ctrwatch.core.changes import Born, Change, Entered, Gone, Look, Placed, Told
+from ctrwatch.core.changes import Begun, Born, Change, Entered, Gone, Look, Placed, Told
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.model import (
     NOWHERE,
@@ -238,6 +238,20 @@ def test_a_task_that_enters_after_the_start_is_not_the_first() -> None:
     changes = feed(lifecycle, [kernel.exec(DOCKER, child(maker)), kernel.attach(DOCKER, SOMEBODY)])
 
     assert names(changes) == ["Started"]
+
+
+def test_its_first_process_is_told_once_and_before_it_runs_anything() -> None:
+    lifecycle, kernel = Lifecycle(), Kernel()
+    maker = runc(CID)
+    first = child(maker)
+    feed(lifecycle, [kernel.mkdir(DOCKER, maker), kernel.attach(DOCKER, child(maker))])
+
+    changes = feed(lifecycle, [kernel.init(DOCKER, first), kernel.init(DOCKER, SOMEBODY)])
+    changes += feed(lifecycle, [kernel.exec(DOCKER, first), kernel.init(DOCKER, SOMEBODY)])
+
+    assert names(changes) == ["Begun", "Started"]
+    assert isinstance(changes[0], Begun)
+    assert changes[0].task == first
 
 
 def test_a_namespace_of_the_same_name_whose_old_container_did_not_end() -> None:
@@ -616,8 +630,6 @@ def test_a_listed_container_without_a_directory_is_none() -> None:
 class Laws:
     """Hears every change and holds the laws of the module's head."""
 
-    ORDER = ("Born", "Entered", "Started", "Gone")
-
     def __init__(self) -> None:
         self.seen: dict[int, list[str]] = {}
 
@@ -629,7 +641,7 @@ class Laws:
             assert (name == "Born") == (not heard), "born first, and once"
             assert "Gone" not in heard, "nothing after the end"
             assert name == "Placed" or name not in heard, "at most once"
-            if name == "Entered":
+            if name in {"Entered", "Begun"}:
                 assert "Started" not in heard
             heard.append(name)
 
@@ -666,6 +678,7 @@ def script(
     def play(kernel: Kernel) -> Iterator[RawEvent]:
         yield from kernel.birth(path, maker, hierarchies)
         if starts:
+            yield kernel.init(path, child(maker), hierarchies[-1])
             yield kernel.start(path, maker, hierarchies)
         for below in children:
             for hierarchy in hierarchies:
@@ -722,7 +735,7 @@ def test_whatever_is_interleaved_each_container_lives_once(data: st.DataObject) 
         consistent(lifecycle)
 
     assert laws.count("Born") == laws.count("Gone") == laws.count("Entered") == lives
-    assert laws.count("Started") == starts
+    assert laws.count("Started") == laws.count("Begun") == starts
     assert remembered(lifecycle) == {}
 
 

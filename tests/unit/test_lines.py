@@ -8,6 +8,7 @@ import fcntl
 import os
 import resource
 import select
+import socket
 import stat
 import threading
 import time
@@ -64,6 +65,42 @@ def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
     pipe.close()
+
+
+def test_what_the_kernel_takes_without_waiting_is_written_at_once(pipe: Pipe) -> None:
+    output = LineOutput(pipe.writer)
+    until(lambda: output._idle)
+
+    output.write(b"a line\n")
+
+    # On Linux before 6.4 a pipe can't promise that, and the thread writes it.
+    if output._sink._takes:
+        assert select.select([pipe.reader], [], [], 0)[0], "it is there before anybody was woken"
+    output.close()
+    os.close(pipe.writer)
+    assert pipe.read_all() == b"a line\n"
+
+
+def test_a_socket_is_offered_lines_if_it_takes_them_whole() -> None:
+    ours, theirs = socket.socketpair()
+    listener = socket.create_server(("127.0.0.1", 0))
+    tcp = socket.create_connection(listener.getsockname())
+    with ours, theirs, listener, tcp:
+        assert Sink(ours.fileno()).offer(b"x\n")
+        assert theirs.recv(9) == b"x\n"
+        assert not Sink(ours.fileno()).offer(b"x" * 4097)
+        assert not Sink(tcp.fileno()).offer(b"x\n")
+
+
+def test_a_pipe_that_is_full_or_has_no_reader_is_left_to_the_thread(pipe: Pipe) -> None:
+    sink = Sink(pipe.writer)
+    while sink.offer(b"x" * 1000):
+        pass
+    os.close(pipe.reader)
+
+    assert not sink.offer(b"x\n")
+    with pytest.raises(BrokenPipeError):
+        sink.write([b"x\n"], lambda _: None)
 
 
 def test_lines_come_whole_and_in_order(pipe: Pipe) -> None:

@@ -27,7 +27,7 @@ def story(serial: int = 1, **changes: object) -> Story:
 
 
 def test_a_story_comes_back_as_it_was() -> None:
-    shelf = Shelf()
+    shelf = Shelf(warm=0)
     for serial in (1, 2):
         shelf.add(serial, story(serial))
         assert shelf.rest(serial) == story(serial)
@@ -42,8 +42,21 @@ def test_a_story_comes_back_as_it_was() -> None:
     assert shelf.take(2) is None
 
 
+def test_the_last_ones_stay_as_they_are() -> None:
+    shelf = Shelf(warm=2)
+    for serial in (1, 2, 3):
+        shelf.add(serial, story(serial))
+
+    assert [shelf.rest(serial) for serial in (1, 2)] == [None, None]
+    shelf.take(1)  # something happened to it: now 2 has rested longest
+    shelf.rest(1)
+    assert shelf.rest(3) == story(2)
+    assert list(shelf.in_hand) == [1, 3]
+    assert len(shelf) == 3
+
+
 def test_what_is_awaited_stays_in_hand() -> None:
-    shelf = Shelf()
+    shelf = Shelf(warm=0)
     awaited = {
         1: story(1, told=None),
         2: story(2, asked={"docker": Asked(pending=True)}),
@@ -57,7 +70,7 @@ def test_what_is_awaited_stays_in_hand() -> None:
 
 
 def test_a_story_beside_others_like_it_is_small() -> None:
-    shelf = Shelf()
+    shelf = Shelf(warm=0)
     for serial in range(1, 12):
         shelf.add(serial, story(serial))
         shelf.rest(serial)

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from ctrwatch.core.changes import Born, Entered, Gone, Placed, Started, Told
+from ctrwatch.core.changes import Begun, Born, Entered, Gone, Placed, Started, Told
 from ctrwatch.core.cmdline import oci_call
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.ledger import Reading
 from ctrwatch.core.report import Report
+from ctrwatch.core.shelf import Shelf
 from ctrwatch.core.steps import MORE, STEPS
 from ctrwatch.core.story import Alarm, Ask, Effect, Stories, Tell
 from ctrwatch.event import ContainerEvent
@@ -103,6 +104,11 @@ def entered(at_ms: float = 9, serial: int = 1) -> Entered:
     return Entered(serial=serial, boot_ns=BORN_NS + int(at_ms * MS), task=child(runc(CID)))
 
 
+def begun(at_ms: float = 11, serial: int = 1) -> Begun:
+    task = child(runc(CID), pid=7209)
+    return Begun(serial=serial, boot_ns=BORN_NS + int(at_ms * MS), task=task)
+
+
 def started(at_ms: float = 26, serial: int = 1) -> Started:
     boot_ns = BORN_NS + int(at_ms * MS)
     task = child(runc(CID), pid=7209)
@@ -116,10 +122,18 @@ def gone(at_ms: float = 40, serial: int = 1) -> Gone:
 class Player:
     """Plays the enricher and the clock, and holds the laws of story.py's head."""
 
-    def __init__(self, *, wait_ns: int = WAIT_NS, unified: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        wait_ns: int = WAIT_NS,
+        unified: bool = True,
+        tells_init: bool = False,
+        warm: int = 0,
+    ) -> None:
         self.stories = Stories(
-            host="h", boot_id="b", wall_offset_ns=OFFSET_NS, wait_ns=wait_ns, unified=unified
-        )
+            host="h", boot_id="b", wall_offset_ns=OFFSET_NS, wait_ns=wait_ns, unified=unified,
+            tells_init=tells_init, shelf=Shelf(warm),
+        )  # fmt: skip
         self.asks: dict[tuple[int, str], Ask] = {}
         self.alarms: list[Alarm] = []
         self.events: list[ContainerEvent] = []
@@ -364,6 +378,32 @@ def test_when_a_task_has_entered_the_wait_is_short() -> None:
     assert (create.event, create.evidence.after_ms) == ("container_create", 21)
     assert create.evidence.missing["init.pid"] is Missing.DEADLINE
     assert create.evidence.status == "complete"
+
+
+def test_a_first_process_that_is_told_of_is_not_looked_for() -> None:
+    player = Player(tells_init=True)
+    complete(player)
+    assert player.change(placed(8), entered(9)) == []
+    assert player.open == []
+
+    (create,) = player.change(begun(11))
+
+    assert (create.init.pid, create.evidence.after_ms) == (7209, 11)
+    assert create.evidence.sources["init.pid"] == "kernel"
+    assert player.ring_all() == []
+    assert player.open == []
+
+
+def test_one_that_nobody_tells_of_is_looked_for_a_little_later() -> None:
+    player = Player(tells_init=True)  # it has no pid namespace of its own
+    complete(player)
+    player.change(placed(8), entered(9))
+
+    assert player.ring() == []
+    assert (player.now_ns - BORN_NS, player.open) == (14 * MS, ["init"])
+    (create,) = player.answer("init", Found(Facts(init_pid=7209)))
+
+    assert create.evidence.sources["init.pid"] == "init"
 
 
 def test_without_a_unified_hierarchy_none_is_waited_for() -> None:
@@ -848,11 +888,10 @@ def course(serial: int, data: st.DataObject) -> list[Told]:
     call = oci_call(creator.argv)
     birth = born(serial, path=path, cgroup=key, identity=identity, creator=creator, call=call)
     middle: list[Told] = data.draw(
-        st.permutations([entered(serial=serial), started(serial=serial)])
+        st.permutations([entered(serial=serial), begun(serial=serial), started(serial=serial)])
     )
-    if isinstance(middle[0], Started):
-        middle = middle[:1]
-    middle = middle[: data.draw(st.integers(0, 2))]
+    at = next(n for n, change in enumerate(middle) if isinstance(change, Started))
+    middle = middle[: data.draw(st.integers(0, at + 1))]
     place = msgspec.structs.replace(placed(serial=serial), path=path)
     middle = [*middle, *data.draw(st.sampled_from([[], [place]]))]
     return [birth, *middle, *data.draw(st.sampled_from([[], [gone(serial=serial)]]))]
@@ -861,7 +900,11 @@ def course(serial: int, data: st.DataObject) -> list[Told]:
 @given(st.data())
 @settings(deadline=None)
 def test_the_laws_hold_in_any_order_of_changes_answers_and_alarms(data: st.DataObject) -> None:
-    player = Player(wait_ns=data.draw(st.sampled_from([0, 5 * MS, WAIT_NS])))
+    player = Player(
+        wait_ns=data.draw(st.sampled_from([0, 5 * MS, WAIT_NS])),
+        tells_init=data.draw(st.booleans()),
+        warm=data.draw(st.sampled_from([0, 1, 64])),
+    )
     courses = [course(serial, data) for serial in range(1, data.draw(st.integers(1, 3)) + 1)]
     ends = {changes[0].serial for changes in courses if isinstance(changes[-1], Gone)}
     for _ in range(40):

@@ -190,7 +190,7 @@ def test_names_of_processes(comm: bytes, text: str) -> None:
         pytest.param(record()[: HEAD.size - 1], "record of 111 bytes", id="one-byte-short"),
         pytest.param(record(version=2), "wire version 2, expected 1", id="another-version"),
         pytest.param(record(kind=0), "unknown kind 0", id="kind-too-small"),
-        pytest.param(record(kind=5), "unknown kind 5", id="kind-too-large"),
+        pytest.param(record(kind=6), "unknown kind 6", id="kind-too-large"),
         pytest.param(record(path_len=9), "speaks of 121", id="path-longer-than-the-record"),
         pytest.param(record(argv_len=1), "speaks of 121", id="argv-longer-than-the-record"),
     ],

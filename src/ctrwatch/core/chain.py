@@ -14,7 +14,7 @@ from typing import Annotated, Final
 import msgspec
 
 from ctrwatch.core import flood
-from ctrwatch.core.changes import Born, Change, Gone, Living, Look, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Change, Gone, Living, Look, Placed, Started
 from ctrwatch.core.hostuse import HostSampled, host_usage
 from ctrwatch.core.ledger import Exited, Ledger, Sampled
 from ctrwatch.core.lifecycle import Lifecycle
@@ -58,6 +58,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="header"):
     wait_ns: int
     unified: bool
     hierarchies: frozenset[int] | None = None  # the mounted ones; old journals don't have them
+    tells_init: bool = False  # the sensor has raw events of first processes
     usage_at_ns: tuple[_Age, ...] | None = None  # ages at which use is told; None: it is not read
 
 
@@ -152,7 +153,7 @@ Input = (
 )
 
 
-Effect = Told | Look | Report | Born | Placed | Started | Gone
+Effect = Told | Look | Report | Born | Placed | Begun | Started | Gone
 
 
 class Chain:
@@ -173,6 +174,7 @@ class Chain:
             wall_offset_ns=header.wall_offset_ns,
             wait_ns=header.wait_ns,
             unified=header.unified,
+            tells_init=header.tells_init,
             ledger=Ledger(header.usage_at_ns) if header.usage_at_ns is not None else None,
         )
         self._host_look: HostSampled | None = None  # the last one
@@ -296,7 +298,7 @@ class Chain:
                     self.births.add(change.identity.container_id)
                 effects += self._stories.changed(change)
                 if self._header.usage_at_ns is not None and isinstance(
-                    change, Born | Placed | Started | Gone
+                    change, Born | Placed | Begun | Started | Gone
                 ):
                     effects.append(change)  # for who reads what it uses
         return effects

@@ -13,7 +13,18 @@ import msgspec
 from ctrwatch.core.cmdline import OciCall
 from ctrwatch.model import CgroupKey, ContainerId, Identity, Listed, Task
 
-__all__ = ("Born", "Change", "Entered", "Gone", "Living", "Look", "Placed", "Started", "Told")
+__all__ = (
+    "Begun",
+    "Born",
+    "Change",
+    "Entered",
+    "Gone",
+    "Living",
+    "Look",
+    "Placed",
+    "Started",
+    "Told",
+)
 
 
 class Born(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +51,14 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
 
 class Entered(msgspec.Struct, frozen=True, kw_only=True):
     """The first task is in the container's cgroup: the OCI runtime's child."""
+
+    serial: int
+    boot_ns: int
+    task: Task
+
+
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """Its first process is there, pid 1 of a namespace, and has not executed anything yet."""
 
     serial: int
     boot_ns: int
@@ -77,5 +96,5 @@ class Living(NamedTuple):
     cgroups: tuple[CgroupKey, ...]
 
 
-Told = Born | Placed | Entered | Started | Gone
+Told = Born | Placed | Entered | Begun | Started | Gone
 Change = Told | Look

@@ -26,7 +26,7 @@ class Container:
     """A living container's directories."""
 
     __slots__ = (
-        *("dying", "entered", "identity", "key", "maker", "mnt_ns", "path", "places"),
+        *("begun", "dying", "entered", "identity", "key", "maker", "mnt_ns", "path", "places"),
         *("serial", "started"),
     )
 
@@ -35,7 +35,7 @@ class Container:
         self.places: tuple[int, ...] = ()
         self.maker: Maker | None = None
         self.mnt_ns = 0  # its creator's; 0 is not known
-        self.entered = self.started = self.dying = False
+        self.entered = self.begun = self.started = self.dying = False
 
     def is_in(self, hierarchy_id: int) -> bool:
         return hierarchy_id in self.places[::2]

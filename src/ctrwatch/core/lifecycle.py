@@ -4,8 +4,8 @@ Raw events to births and deaths: one container, once, in order.
 Pure. On a hybrid host one container is a dozen directories; here it becomes one.
 The laws, which tests/unit/test_lifecycle.py holds for any stream of raw events:
 
-* `Born` comes first and once for a container, then at most one `Entered`, one
-  `Started`, one `Gone`, and nothing after `Gone`.
+* `Born` comes first and once for a container, then at most one `Entered`, one `Begun`,
+  one `Started`, one `Gone`, and nothing after `Gone`.
 * What happens below a container's own cgroup never makes, changes or ends it.
 * A directory of the same container in a hierarchy where it has or had one is a
   new birth (`docker restart`): the old container is gone before the new is born.
@@ -32,7 +32,7 @@ from collections.abc import Collection
 from typing import Final
 
 from ctrwatch.core.cgroup import identify
-from ctrwatch.core.changes import Born, Change, Entered, Gone, Living, Look, Placed, Started
+from ctrwatch.core.changes import Begun, Born, Change, Entered, Gone, Living, Look, Placed, Started
 from ctrwatch.core.cmdline import COMMANDS, OciCall, oci_call
 from ctrwatch.core.containers import (
     Container,
@@ -97,6 +97,8 @@ class Lifecycle:
                 return self._entered(event)
             case Kind.EXEC:
                 return self._executed(event)
+            case Kind.INIT:
+                return self._begun(event)
 
     def listed(self, found: Listed) -> list[Change]:
         """A container that was there when we looked; nothing if we know it already."""
@@ -172,7 +174,7 @@ class Lifecycle:
         if (container := self._living.owner(cgroup)) is not None:
             self._forget(container, 0)
 
-    # --- the four kinds -----------------------------------------------------------
+    # --- the five kinds -----------------------------------------------------------
 
     def _made(self, event: RawEvent) -> list[Change]:
         identity = identify(event.path)
@@ -218,7 +220,7 @@ class Lifecycle:
         """A container's own; its *maker* is who was called so."""
         if (listed := self._living.owner(event.cgroup)) is not None:
             # We looked between this mkdir and its being read: it will still enter and start.
-            listed.entered = listed.started = False
+            listed.entered = listed.begun = listed.started = False
             self._sign(listed, maker, call)
             return []
         changes: list[Change] = []
@@ -284,6 +286,13 @@ class Lifecycle:
             for one in the_same
             for change in self._directory(one, identity, made.path, one.task, call)
         ]
+
+    def _begun(self, event: RawEvent) -> list[Change]:
+        container = self._living.of(event)
+        if container is None or container.begun or container.started:
+            return []  # of a stranger, who may still prove to be one, the process is looked for
+        container.begun = True
+        return [Begun(serial=container.serial, boot_ns=event.boot_ns, task=event.task)]
 
     def _executed(self, event: RawEvent) -> list[Change]:
         container = self._living.of(event)

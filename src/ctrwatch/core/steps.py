@@ -1,7 +1,7 @@
 """
 Whom to ask about a container, and in what order. Data: a new source is a row of `STEPS`.
 
-Pure. core/story.py walks the table; evidence/ has the sources themselves.
+Pure. core/questions.py walks the table; evidence/ has the sources themselves.
 """
 
 from __future__ import annotations

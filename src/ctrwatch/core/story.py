@@ -20,7 +20,7 @@ image. Before the first task has entered nothing can run in the container: the w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,10 +29,11 @@ from ctrwatch.core import changes
 from ctrwatch.core.describe import describe, rfc3339
 from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.ledger import Exited, Ledger, Reading, Sampled
-from ctrwatch.core.reasons import answers, may_tell, reasons, steps
+from ctrwatch.core.questions import INIT_TOLD_NS, Ask, asked_again, questions
+from ctrwatch.core.reasons import answers, may_tell, reasons
 from ctrwatch.core.report import Report
-from ctrwatch.core.shelf import Asked, Shelf, Story
-from ctrwatch.core.steps import INIT, LEADS_ONLY, Step
+from ctrwatch.core.shelf import Shelf, Story
+from ctrwatch.core.steps import LEADS_ONLY
 from ctrwatch.event import ContainerEvent, EventName, Status
 from ctrwatch.model import (
     NOWHERE,
@@ -43,7 +44,6 @@ from ctrwatch.model import (
     NotFound,
     Subject,
     Task,
-    Unavailable,
 )
 
 __all__ = ("Alarm", "Ask", "Effect", "Stories", "Tell")
@@ -53,19 +53,6 @@ _ENTER_NS: Final = 100 * _MS  # for the first task to enter: 0.1 to 20 ms measur
 _SETTLE_NS: Final = 9 * _MS  # after that: 2 to 8 ms measured, and never less than 12 until the
 # container's first instruction
 _LISTED_NS: Final = 500 * _MS  # one that is there already is not urgent; a question takes no longer
-_INIT_PAUSE_NS: Final = 1 * _MS  # the first process is looked for at this beat
-_FIRST_PAUSE_NS: Final = 2 * _MS  # then doubled: 2, 4, 8 … ms
-_LONGEST_PAUSE_NS: Final = 10_000 * _MS  # what can't be read is asked for every 10 s …
-_GIVE_UP_NS: Final = 600_000 * _MS  # … for ten minutes; a daemon that is away, when it is back
-# Who does not know a container by then will not: its files are written before its cgroup.
-_UNKNOWN_NS: Final = 2_000 * _MS
-
-
-class Ask(NamedTuple):
-    serial: int
-    source: str
-    subject: Subject
-    pause_ns: int  # before it is asked
 
 
 class Alarm(NamedTuple):
@@ -94,15 +81,19 @@ class Stories:
         wall_offset_ns: int,
         wait_ns: int,
         unified: bool,
+        tells_init: bool = False,
         ledger: Ledger | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         """
         *unified*: the host has the unified hierarchy, so a container will have it too.
+        *tells_init*: first processes are told of (`changes.Begun`) and need not be looked for.
         *ledger*: where what containers use is kept; None: it is not read.
         """
         self._host, self._boot_id, self._unified = host, boot_id, unified
         self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
-        self._shelf, self._ledger = Shelf(), ledger
+        self._patience_ns = INIT_TOLD_NS if tells_init else 0
+        self._shelf, self._ledger = shelf if shelf is not None else Shelf(), ledger
         self._hopes: dict[str, set[int]] = {}  # source: stories at rest that it may yet add to
         self.untold = 0
         self.lost = 0  # raw events dropped so far, as the sensor counts
@@ -153,15 +144,9 @@ class Stories:
         effects: list[Effect] = []
         for serial in sorted({*self._hopes.pop(source, ()), *self._shelf.in_hand}):
             story = self._shelf.take(serial)
-            asked = story.asked.get(source) if story is not None else None
-            if story is None or asked is None or asked.pending:
-                continue
-            if not isinstance(asked.last, Found | None) and may_tell(source, story):
-                # The pauses grow: a question may be what a daemon can't bear.
-                pause_ns = min(_FIRST_PAUSE_NS << min(asked.backs, 20), _LONGEST_PAUSE_NS)
-                asked.pending = True
-                asked.backs += 1
-                effects.append(Ask(serial, source, story.subject(), pause_ns))
+            ask = asked_again(story, source) if story is not None else None
+            if ask is not None:
+                effects.append(ask)
             self._rest(serial)
         return effects
 
@@ -233,8 +218,11 @@ class Stories:
             case changes.Entered():
                 story.init = change.task
                 story.settled_ns = change.boot_ns + _SETTLE_NS
+                story.seek_ns = change.boot_ns + self._patience_ns
                 effects = self._go_on(story, change.boot_ns)
                 return effects if story.told else [self._alarm(story, change.boot_ns), *effects]
+            case changes.Begun():
+                story.known.add("kernel", Facts(init_pid=change.task.pid))
             case changes.Started():
                 story.started = change
                 story.known.add("kernel", Facts(init_pid=change.task.pid))
@@ -245,12 +233,12 @@ class Stories:
         return self._go_on(story, change.boot_ns)
 
     def _rest(self, serial: int) -> None:
-        """Pack it, if nothing is awaited; who may yet add to it is remembered."""
-        if (story := self._shelf.rest(serial)) is None:
+        """Put it back; who may yet add to the one that is packed for it is remembered."""
+        if (packed := self._shelf.rest(serial)) is None:
             return
-        for source in story.unanswered():
-            if may_tell(source, story):
-                self._hopes.setdefault(source, set()).add(serial)
+        for source in packed.unanswered():
+            if may_tell(source, packed):
+                self._hopes.setdefault(source, set()).add(packed.born.serial)
 
     def _end(self, story: Story) -> None:
         self._shelf.remove(story.born.serial)
@@ -294,13 +282,15 @@ class Stories:
             return [*self._tell(story, now_ns), *self._end_or_ask(story, now_ns)]
         if story.told is not None:
             return [*self._follow(story, now_ns), *self._end_or_ask(story, now_ns)]
-        return list(self._questions(story, now_ns))
+        return list(questions(story, now_ns))
 
     def _alarm(self, story: Story, now_ns: int) -> Alarm:
         """The next moment at which time alone decides; the same again if it rang early."""
-        settled_ns, late_ns = story.settled_ns, story.born.boot_ns + self._wait_ns
-        at_ns = late_ns if now_ns >= settled_ns else min(settled_ns, late_ns)
-        return Alarm(story.born.serial, at_ns)
+        late_ns = story.born.boot_ns + self._wait_ns
+        moments = [story.settled_ns]
+        if story.known.facts.init_pid is None:
+            moments.append(story.seek_ns)
+        return Alarm(story.born.serial, min([at for at in moments if at > now_ns], default=late_ns))
 
     def _ready(self, story: Story, now_ns: int) -> bool:
         if now_ns >= story.born.boot_ns + self._wait_ns:
@@ -322,43 +312,7 @@ class Stories:
         if story.gone is not None:
             self._end(story)
             return []
-        return list(self._questions(story, now_ns))
-
-    # --- questions --------------------------------------------------------------------
-
-    def _questions(self, story: Story, now_ns: int) -> Iterable[Ask]:
-        missing = story.open()
-        for step in steps(story, missing):
-            if (ask := self._question(story, step, now_ns)) is not None:
-                yield ask
-            asked = story.asked.get(step.source)
-            if asked is not None and asked.last is None:
-                break  # the next one only for what this one leaves open
-        if story.init is not None and story.known.facts.init_pid is None and story.told is None:
-            ask = self._question(story, INIT, now_ns)
-            if ask is not None:
-                yield ask
-
-    def _question(self, story: Story, step: Step, now_ns: int) -> Ask | None:
-        asked = story.asked.setdefault(step.source, Asked())
-        if asked.pending or isinstance(asked.last, Found):
-            return None  # what it knew it has said
-        if isinstance(asked.last, Unavailable) and asked.last.away:
-            return None  # `back` asks again
-        age_ns = now_ns - story.born.boot_ns
-        late_ns = _GIVE_UP_NS if isinstance(asked.last, Unavailable) else _UNKNOWN_NS
-        # Who was never asked is, however late: of a ctrwatch that was stopped for a while the
-        # deadline is over before the first question.
-        if story.told is not None and asked.last is not None and age_ns >= late_ns:
-            return None
-        pause_ns = 0
-        if asked.last is not None:
-            pause_ns = min(_FIRST_PAUSE_NS << min(asked.tries - 1, 20), _LONGEST_PAUSE_NS)
-            if step is INIT and now_ns < story.settled_ns:
-                pause_ns = _INIT_PAUSE_NS
-        asked.pending = True
-        asked.tries += 1
-        return Ask(story.born.serial, step.source, story.subject(), pause_ns)
+        return list(questions(story, now_ns))
 
     # --- events -----------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 Lines to a file descriptor: standard output, a pipe, a file that is appended to.
 
 A writer thread does the writing, so a reader that stops reading never holds up the events:
-the queue is bounded, what does not fit is dropped and counted. A disk that is full does not
+the queue is bounded, what does not fit is dropped and counted. Only what the kernel takes without
+waiting is written at once, which saves waking the thread. A disk that is full does not
 end the watch either: what can't be written is dropped and counted, and tried again. When
 lines are written again, the log says how many are missing, and so may the stream itself.
 """
@@ -77,6 +78,7 @@ class LineOutput:
         self._lines: deque[_Entry] = deque()
         self._queued = 0
         self._changed = threading.Condition()
+        self._idle = False  # the thread waits, and has nothing in hand
         self._ending = self._last_try = False
         self._reopen = False
         self._missed = 0  # found no room, and no entry in the queue says so yet
@@ -118,6 +120,9 @@ class LineOutput:
             room = (_BYTES // 2 if self._missed else _BYTES) >= self._queued
             if room and self._queued + len(line) <= _BYTES:
                 self.full = False
+                at_once = self._idle and first is None and not self._lines
+                if at_once and self._sink.offer(line):
+                    return
                 self._mark()
                 self._lines.append(_Entry(line, first))
                 self._queued += len(line)
@@ -205,7 +210,9 @@ class LineOutput:
         """What is written next; nothing, when it is time to try again; None: that was all."""
         with self._changed:
             if self.trouble is None:
+                self._idle = not (self._untold or self._missed)
                 self._changed.wait_for(lambda: self._lines or self._ending or self._reopen)
+                self._idle = False
             else:
                 self._changed.wait_for(lambda: self._ending or self._reopen, _RETRY_S)
             if self._ending and not self._lines:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import socket
 import stat
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -29,6 +30,7 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.is_file = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._takes = _is_whole(fd)  # lines without waiting
         # A crash of the machine, or somebody else, may have left half a line at the end. Looked
         # at now, not before the first write: another who is writing then shows half of his, too.
         self._torn = self.is_file and _ends_torn(fd)
@@ -36,6 +38,22 @@ class Sink:
     def passes(self, error: OSError) -> bool:
         """Whether it may be written to again, later."""
         return self.is_file or error.errno in _PASSING
+
+    def offer(self, line: bytes) -> bool:
+        """
+        Whether *line* was written at once, by the caller's thread: never waits (RWF_NOWAIT,
+        pwritev2(2)), and never writes a part. Where the kernel can't promise that, and where a
+        write fails, nothing is written; `write` will see why.
+        """
+        if not self._takes or len(line) > select.PIPE_BUF:
+            return False
+        try:
+            return os.pwritev(self.fd, (line,), -1, os.RWF_NOWAIT) == len(line)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._takes = False
+            return False
 
     def write(self, lines: Sequence[bytes], wrote: Callable[[int], None]) -> None:
         """*wrote* is told how many more are written whole. Raises OSError; the rest is not there."""
@@ -95,6 +113,18 @@ class Sink:
             whole = told + sum(end <= done for end in ends[told:])
             wrote(whole - told)
             told = whole
+
+
+def _is_whole(fd: int) -> bool:
+    """Whether it takes PIPE_BUF bytes whole or not at all: a pipe (pipe(7)), and a Unix socket."""
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISSOCK(mode):
+        return stat.S_ISFIFO(mode)
+    theirs = socket.socket(fileno=fd)
+    try:
+        return theirs.family == socket.AF_UNIX
+    finally:
+        theirs.detach()
 
 
 def _ends_torn(fd: int) -> bool:

@@ -43,6 +43,7 @@ class EbpfSensor:
 
     name = "ebpf"
     without = ""
+    tells_init = True
     capabilities: frozenset[str] = frozenset()  # what it holds open was allowed once
 
     def __init__(self, host: Host) -> None:

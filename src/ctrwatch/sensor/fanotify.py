@@ -83,7 +83,7 @@ class FanotifySensor:
         for hierarchy_id, hierarchy in host.hierarchies.items():
             self._hierarchies[os.statvfs(hierarchy.mount).f_fsid] = hierarchy_id
         self._connector: Connector | None = None
-        self.without = ""
+        self.without, self.tells_init = "", False
         self.capabilities: frozenset[str] = frozenset()
         try:
             self._connector = Connector()

@@ -89,6 +89,13 @@ struct mm_struct {
 	unsigned long arg_end;
 };
 
+/* include/linux/sched/signal.h; copy_process() sets it for the first of a pid namespace. */
+#define SIGNAL_UNKILLABLE 0x00000040
+
+struct signal_struct {
+	unsigned int flags;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
@@ -99,6 +106,7 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	const struct cred *cred;
 	struct css_set *cgroups;
+	struct signal_struct *signal;
 	char comm[16];
 };
 
@@ -130,7 +138,8 @@ struct newborn {
 	__u32 outside; /* mount namespace of the one who made it: not yet the container's */
 	__u8 entered;
 	__u8 started;
-	__u16 reserved;
+	__u8 init; /* its first process has been told */
+	__u8 reserved;
 };
 
 struct {
@@ -152,12 +161,14 @@ union scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 6);
+	__uint(max_entries, 8);
 	__type(key, __u32);
 	__type(value, union scratch);
 } scratches SEC(".maps");
 
-#define FORK_SLOT 5 /* the others' slots are their records' kinds */
+/* The others' slots are their records' kinds. */
+#define FORK_SLOT 6
+#define FORK_INIT_SLOT 7
 
 __u64 lost; /* read by user space too, for losses that no later record reports */
 
@@ -280,6 +291,25 @@ int BPF_PROG(on_rmdir, struct cgroup *cgrp, const char *path)
 	return 0;
 }
 
+/* The container's first process, where it has a pid namespace of its own: the OCI runtime's last
+ * fork, some 10 ms before that process runs anything of the container's. */
+static __always_inline bool is_init(struct task_struct *task)
+{
+	return task->pid == task->tgid && (task->signal->flags & SIGNAL_UNKILLABLE);
+}
+
+/* Whether it is to be told, of that cgroup.  Says so once. */
+static __always_inline bool begins_in(struct cgroup *cgrp)
+{
+	struct newborn_key key = key_of(cgrp);
+	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+
+	if (!newborn || newborn->started || newborn->init)
+		return false;
+	newborn->init = 1;
+	return true;
+}
+
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struct *task)
 {
@@ -298,6 +328,13 @@ int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struc
 		return 0;
 	add_path(scratch, path);
 	send(scratch);
+
+	/* LXC's comes from outside. */
+	if (is_init(task) && begins_in(cgrp)) {
+		scratch = fill(CTRWATCH_INIT, cgrp, task);
+		if (scratch)
+			send(scratch);
+	}
 	return 0;
 }
 
@@ -306,16 +343,38 @@ int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struc
 SEC("tp_btf/sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 {
-	struct cgroup *cgrp = child->cgroups->dfl_cgrp;
+	struct css_set *set = child->cgroups;
+	struct cgroup *cgrp = set->dfl_cgrp;
 	struct newborn_key key = key_of(cgrp);
 	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+	union scratch *scratch;
 
-	if (!newborn || newborn->entered)
+	if (newborn && !newborn->entered) {
+		newborn->entered = 1;
+		newborn->outside = mount_namespace(parent);
+		scratch = fill_slot(FORK_SLOT, CTRWATCH_ATTACH, cgrp, child);
+		if (scratch)
+			send(scratch);
+	}
+	if (!is_init(child))
 		return 0;
-	newborn->entered = 1;
-	newborn->outside = mount_namespace(parent);
 
-	union scratch *scratch = fill_slot(FORK_SLOT, CTRWATCH_ATTACH, cgrp, child);
+	/* One record for all hierarchies, as of the first program. */
+	struct cgroup *begun = begins_in(cgrp) ? cgrp : NULL;
+	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
+	struct cgroup_subsys_state **subsys = set->subsys;
+	asm volatile("" : "+r"(subsys)); /* its place is relocated by itself, not in a load */
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 14; i++) {
+		if (i >= count)
+			continue;
+		cgrp = subsys[i]->cgroup;
+		if (cgrp->root->hierarchy_id && begins_in(cgrp) && !begun)
+			begun = cgrp;
+	}
+	if (!begun)
+		return 0;
+	scratch = fill_slot(FORK_INIT_SLOT, CTRWATCH_INIT, begun, child);
 	if (scratch)
 		send(scratch);
 	return 0;

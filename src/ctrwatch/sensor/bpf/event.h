@@ -18,6 +18,7 @@ enum ctrwatch_kind {
 	CTRWATCH_RMDIR = 2,
 	CTRWATCH_ATTACH = 3, /* the first task to enter a cgroup made while we run */
 	CTRWATCH_EXEC = 4,   /* the first program in it, in a mount namespace of its own */
+	CTRWATCH_INIT = 5,   /* in it, the first process of a pid namespace; it has run nothing yet */
 };
 
 enum ctrwatch_flag {
