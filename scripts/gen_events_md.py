@@ -35,7 +35,8 @@ WATCH: Final = {
 }
 
 VERDICTS: Final = {
-    "Violation": "**`violation`**: a container breaks a rule. It follows the event that it judges.",
+    "Violation": "**`violation`**: a container breaks a rule. It follows the event that it judges, or comes at a look"
+    " at what the container uses.",
     "Enforcement": "**`enforcement`**: a container that breaks a rule was frozen or killed, or not, and why.",
 }
 

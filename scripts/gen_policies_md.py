@@ -1,7 +1,7 @@
 """
 docs/policies-table.md: what of each standard is judged, by which rule: `python -m scripts.gen_policies_md`.
 
-The rules come from the packs that ship, who breaks them from tests/live/offenders.py. Which controls
+The rules come from the packs that ship, who breaks them from tests/live/{offenders,hogs}.py. Which controls
 there are, and why some can't be judged, stands here: a rule without its control ends the run.
 """
 
@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from ctrwatch.core.policy import Policy
 from ctrwatch.policies import load
+from tests.live.hogs import HOGS, RESOURCES, THRIFTY
 from tests.live.offenders import APPROVED, ATTACK, BASELINE, CIS, LSM, MODEST, OFFENDERS, RESTRICTED
 
 PAGE: Final = Path(__file__).parents[1] / "docs/policies-table.md"
@@ -167,6 +168,31 @@ CONTROLS: Final[dict[str, tuple[Control, ...]]] = {
             "built, loaded or tagged here", "from-registry", "Unless `from_registry` is false."
         ),
     ),
+    RESOURCES: (
+        Control("many cores (T1496)", "cpu-hog", "For 60 s; the parameter `cpu_cores`."),
+        Control("held back by its CPU limit", "throttled", "For 60 s; `throttled_share`."),
+        Control(
+            "memory near its limit",
+            "memory-near-limit",
+            "For 30 s; `memory_share`, without the cache that the kernel would drop first.",
+        ),
+        Control(
+            "waiting for memory",
+            "memory-pressure",
+            "For 30 s; `pressure_percent`. Undecided where there is no PSI, or no unified hierarchy.",
+        ),
+        Control("out of memory", "oom-killing", "At once, and once in its life."),
+        Control("tasks near their limit (T1499.001)", "pids-near-limit", "For 30 s; `pids_share`."),
+        Control(
+            "started without limits (T1499)",
+            "unlimited",
+            "At its birth: of memory and of tasks. CPU is shared by weight where it is not limited.",
+        ),
+        Control(
+            "I/O",
+            note="not judged: what is much depends on the disk. Write `usage.io_…_per_second`.",
+        ),
+    ),
 }
 
 TITLES: Final = {
@@ -175,6 +201,7 @@ TITLES: Final = {
     CIS: "CIS Docker Benchmark 1.6.0, section 5",
     ATTACK: "Beginnings of an attack, by MITRE ATT&CK's matrix for containers",
     APPROVED: "Only approved images: to copy, and to fill in the parameters",
+    RESOURCES: "What containers use: `events --usage`. CPU, memory, tasks, and what nothing bounds",
 }
 
 
@@ -187,15 +214,17 @@ def _head() -> Iterator[str]:
     yield "# What the policies that ship judge"
     yield ""
     yield "A birth shows what a container may do, not what somebody wrote in a manifest: so each policy judges"
-    yield "the effect, under any runtime. What a birth does not show is named here, too."
+    yield "the effect, under any runtime. What a birth does not show is named here, too. `resources` judges what"
+    yield "containers use while they run."
     yield ""
     yield "Two containers are started for each rule by a live test: one that breaks it, of those below, and a"
-    yield "modest one that breaks none. Besides, each policy has tests of its own in its file."
+    yield "modest or thrifty one that breaks none. Besides, each policy has tests of its own in its file."
     yield ""
     yield "| container | how it is made |"
     yield "|---|---|"
-    for name, offender in OFFENDERS.items():
+    for name, offender in (*OFFENDERS.items(), *HOGS.items()):
         yield f"| {name} | `{offender.how}` |"
+    yield f"| thrifty | `docker run {' '.join(THRIFTY)} IMAGE sleep 600` |"
     yield f"| modest | `docker run {' '.join(MODEST)} REGISTRY/IMAGE@sha256:…` |"
     yield ""
     yield "A mount is judged by the path that the runtime was given. A symbolic link on the host can lead"
@@ -234,7 +263,7 @@ def _broken_by(pack: str, control: Control) -> str:
 
 def who_breaks(pack: str, rule: str) -> str:
     packs = (pack, LSM) if pack == CIS else (pack,)
-    for name, offender in OFFENDERS.items():
+    for name, offender in (*OFFENDERS.items(), *HOGS.items()):
         if any(rule in offender.breaks.get(each, "").split() for each in packs):
             return name
     raise KeyError(pack, rule)

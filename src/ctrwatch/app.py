@@ -222,6 +222,16 @@ class Watch:
         """All directories of the living container that has this one; none: nobody's."""
         return self._chain.places(cgroup)
 
+    def rouse(self, serial: int) -> None:
+        """Look at what that container uses each second, for the next ten."""
+        if self._meter is not None:
+            self._meter.rouse(serial)
+
+    @property
+    def wall_offset_ns(self) -> int:
+        """What makes a time of the kernel's boot clock one of the day, as events have it."""
+        return self._offset_ns
+
     # --- inputs -----------------------------------------------------------------------
 
     async def _hear(self, sensor: Sensor, tasks: asyncio.TaskGroup) -> None:

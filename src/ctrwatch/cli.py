@@ -279,6 +279,8 @@ def events(
     acts = actions(asked, settings(configured.value).state)
     with _exposed(configured) as exposed:
         judged = verdicts(Asked(**asked), configured.value.wait or 0)
+        if judged is not None and not configured.value.usage:
+            judged.without_use(refuse=True)
         keeps = _keeps(store, keep_days, keep_mb)
         extras = Extras(exposed, judged, keeps, acts)
         sys.exit(asyncio.run(run(configured, extras)))

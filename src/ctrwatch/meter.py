@@ -32,6 +32,7 @@ from ctrwatch.sensor.usage import UsageReader
 __all__ = ("Meter",)
 
 _AT_ONCE: Final = 4  # looks, of 0.2 ms each: then births have their turn
+_TURN_NS: Final = 1_000_000  # the same where a thousand rules on use make a look 4 ms long
 _REST: Final = 9  # times as long as the looks took: a tenth of a core in the worst case
 # When the kernel's word of a kill comes the count is not there yet on v1; it takes a millisecond.
 _KILL_S: Final = (0.002, 0.02, 0.1)
@@ -107,6 +108,11 @@ class Meter:
         if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, start_ns)
 
+    def rouse(self, serial: int) -> None:
+        """Somebody wants to know more: look at it each second for a while."""
+        self._attention.rouse(serial, boot_clock_ns())
+        self._plan()
+
     def close(self) -> None:
         self._closed = True
         if self._timer is not None:
@@ -175,9 +181,12 @@ class Meter:
     def _look(self) -> None:
         self._timer = self._rings_ns = None
         began_ns = time.perf_counter_ns()
-        for serial in self._attention.due(boot_clock_ns(), _AT_ONCE):
-            self._hear_kills(serial)
-            self._read(serial)
+        for _ in range(_AT_ONCE):
+            for serial in self._attention.due(boot_clock_ns(), 1):
+                self._hear_kills(serial)
+                self._read(serial)
+            if time.perf_counter_ns() - began_ns > _TURN_NS:
+                break
         self._plan(_REST * (time.perf_counter_ns() - began_ns))
 
     def _read(self, serial: int) -> None:

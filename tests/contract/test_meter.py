@@ -22,7 +22,7 @@ from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.core.story import Tell
 from ctrwatch.event import Bill, Unread
 from ctrwatch.meter import Meter
-from ctrwatch.model import CgroupKey, RawEvent
+from ctrwatch.model import CgroupKey, ContainerId, Leads, Listed, RawEvent
 from ctrwatch.sensor.ends import Ends
 from ctrwatch.sensor.host import Hierarchy, Host
 from ctrwatch.sensor.hostuse import read_host_figures
@@ -52,6 +52,16 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
+def was_there(cgroup: CgroupKey, path: str) -> Listed:
+    return Listed(
+        boot_ns=boot_ns(),
+        container_id=ContainerId(path.rpartition("/")[2]),
+        paths=((cgroup, path),),
+        identity=None,
+        leads=Leads(),
+    )
+
+
 class Watched:
     """One container on a host with cgroup v2, whose files are a test's; and what was fed."""
 
@@ -62,7 +72,7 @@ class Watched:
             assert isinstance(raw, bytes)
             (self.directory / file).write_bytes(raw)
         (home / "cgroup.controllers").write_text("cpu io memory pids\n")
-        host = Host("h", "b", "6.18", {0: Hierarchy(0, str(home), "")})
+        self.host = Host("h", "b", "6.18", {0: Hierarchy(0, str(home), "")})
         self.chain = Chain(
             Header(
                 host="h", boot_id="b", wall_offset_ns=0, wait_ns=0, unified=True,
@@ -71,7 +81,7 @@ class Watched:
         )  # fmt: skip
         self.fed: list[Input] = []
         self.told: list[Tell] = []
-        self.meter = Meter(host, self.chain, self.feed, settled_ns=60 * S, ages_ns=(S,))
+        self.meter = Meter(self.host, self.chain, self.feed, settled_ns=60 * S, ages_ns=(S,))
         self.kernel = Kernel()
         self.cgroup = CgroupKey(0, self.directory.stat().st_ino)
 
@@ -88,6 +98,10 @@ class Watched:
 
     def is_born(self) -> None:
         self.happens(self.kernel.mkdir(PATH, runc(CID)))
+
+    def was_there(self) -> None:
+        """For longer than anybody knows."""
+        self.feed(was_there(self.cgroup, PATH))
 
     def starts(self, pid: int) -> None:
         self.happens(self.kernel.exec(PATH, replace(SOMEBODY, pid=pid, start_ns=0)))
@@ -108,6 +122,47 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched = Watched(tmp_path)
     yield watched
     watched.meter.close()
+
+
+async def test_looks_that_take_long_let_births_have_their_turn_between(
+    watched: Watched,
+) -> None:
+    """As those do that are judged by a thousand rules: each waits for nobody but itself."""
+    order: list[str] = []
+
+    def feed(item: Input) -> None:
+        if isinstance(item, Sampled):
+            order.append("look")
+            asyncio.get_running_loop().call_soon(order.append, "turn")
+            until_ns = time.perf_counter_ns() + 5_000_000
+            while time.perf_counter_ns() < until_ns:
+                pass
+
+    meter = Meter(watched.host, watched.chain, feed, settled_ns=S, ages_ns=())
+    for letter in "abc":
+        path = PATH.replace(CID, 64 * letter)
+        directory = shutil.copytree(watched.directory, str(watched.directory).replace(PATH, path))
+        listed = was_there(CgroupKey(0, os.stat(directory).st_ino), path)
+        for effect in watched.chain.feed(listed):
+            if isinstance(effect, Born):
+                meter.heard(effect)
+    await until(lambda: order.count("look") >= 3)
+    meter.close()
+
+    assert order[:5] == ["look", "turn", "look", "turn", "look"]
+
+
+async def test_one_that_is_roused_is_looked_at_each_second(watched: Watched) -> None:
+    """An old one, whose next look would be a minute later."""
+    watched.was_there()
+    await until(watched.looks)
+    watched.meter.rouse(watched.looks()[0].serial)
+    watched.meter.rouse(99)  # somebody who has ended
+
+    await until(lambda: len(watched.looks()) >= 3)
+
+    first, *_, last = watched.looks()
+    assert S <= last.boot_ns - first.boot_ns < 5 * S
 
 
 async def test_a_newborn_is_looked_at_after_a_second(watched: Watched) -> None:

@@ -78,6 +78,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(tmp_path_factory.mktemp("learn") / "history.db", ran())
 
 
+def test_rules_on_use_are_left_out_and_that_is_said(store: Path) -> None:
+    done = policy("replay", "resources", "--store", store, "--json")
+
+    lines = done.stdout.split("\n")[:-1]  # a name has another line break in it
+    assert {json.loads(line)["rule"] for line in lines} <= {"unlimited"}
+    assert "nobody looks at what containers use: resources/cpu-hog, resources/th" in done.stderr
+
+
 # --- learn --------------------------------------------------------------------------------
 
 

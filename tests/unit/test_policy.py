@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 from ctrwatch.core import vocabulary
 from ctrwatch.core.cel import CelError, Environment, Facts, Failed, Unknown
 from ctrwatch.core.helpers import glob, image_matches
+from ctrwatch.core.holding import expected
 from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.macros import expanded
 from ctrwatch.core.policy import Policy, parse
@@ -315,6 +316,57 @@ def test_calls_in_each_other_are_bounded() -> None:
             HEAD + "rules:\n  - {name: r, deny: 'true', message: '{imag}'}",
             "{imag} is no field of an event",
         ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: 'true', for: 30s}",
+            "p.yaml:5: rules[0].for: the rule reads no `usage`",
+        ),
+        (
+            HEAD + "rules:\n  - name: r\n    deny: usage.pids > 9\n    for: 30",
+            "p.yaml:7: rules[0].for: a text is wanted here",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: usage.pids > 9, for: 2d}",
+            'p.yaml:5: rules[0].for: "2d": give a time as 30s or 5m, of at most a day',
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: usage.pids > 9 && new_registry}",
+            "p.yaml:5: rules[0]: new_registry is known at a birth only",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: \"usage.pids > 9 && glob(container_name, 'a*b')\"}",
+            "p.yaml:5: rules[0]: glob: a rule on usage may call it in its `when` only",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: usage.cpu_coers > 9.0}",
+            "did you mean usage.cpu_cores?",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: usage.cpu_cores > 9}",
+            "write the number with a point (2.0)",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: 'true', message: '{usage.pids}'}",
+            "{usage.pids}: the rule reads no `usage`",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: usage.pids > 9, message: '{usage.exit_code}'}",
+            "{usage.exit_code} is no field of an event",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: 'true'}\n"
+            "tests:\n  - {name: t, event: {}, expect: {}, usage: {pids: 0.5}}",
+            "p.yaml:7: tests[0].usage.pids: a whole number",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: 'true'}\n"
+            "tests:\n  - {name: t, event: {}, expect: {}, usage: {cpu_cores: .nan}}",
+            "p.yaml:7: tests[0].usage.cpu_cores: a number",
+        ),
+        (
+            HEAD + "rules:\n  - {name: r, deny: 'true'}\n"
+            "tests:\n  - {name: t, event: {}, expect: {}, lasted: 5s}",
+            "p.yaml:7: tests[0].lasted: of what? There is no usage",
+        ),
         (HEAD + "lists: {a: nobody}\nrules: []", 'lists.a: "nobody" can\'t be read'),
         (
             HEAD + "rules:\n  - {name: r, deny: 'true'}\n"
@@ -377,7 +429,7 @@ def test_a_violation_says_what_it_is_of() -> None:
         ),
         0,
     )
-    ((violation, _),) = judge.heard(WEB, 0)
+    ((violation, *_),) = judge.heard(WEB, 0)
 
     assert (violation.policy, violation.rule, violation.verdict) == ("p", "r", "violation")
     assert violation.message.startswith("docker.io/library/nginx:1.27 from docker.io, ")
@@ -401,7 +453,7 @@ def test_an_error_is_a_verdict() -> None:
         Judge(one_rule("deny: labels['nobody'] == 'x'"), 0),
         Judge(one_rule("deny: 'true'", when="labels['nobody'] == 'x'"), 0),
     ):
-        ((violation, _),) = judge.heard(WEB, 0)
+        ((violation, *_),) = judge.heard(WEB, 0)
         assert violation.verdict == "error"
         assert "nobody" in violation.message
 
@@ -497,11 +549,8 @@ def test_a_registry_is_new_once() -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_a_policy_that_ships_says_what_its_tests_expect(name: str) -> None:
-    from ctrwatch.core.judge import judge
-
     (policy,) = load([name])
     assert policy.tests
     for test in policy.tests:
-        facts = Facts(test.event)
-        found = {rule.name: judge(rule, facts).outcome for rule in policy.rules}
+        found = {rule.name: expected(rule, test) for rule in policy.rules}
         assert {rule: found[rule] for rule in test.expect} == test.expect, test.name

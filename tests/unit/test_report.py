@@ -301,6 +301,15 @@ def test_a_policy_says_which_image_is_approved_and_by_which_rule() -> None:
     assert rule.outcomes == {"pass": 1, "violation": 2}
 
 
+def test_of_rules_on_use_a_history_has_no_looks() -> None:
+    made = report([begin(0), birth(1, 1)], policies=["resources"])
+
+    assert [rule.name for rule in made.policies[0].rules] == ["unlimited"]
+    assert made.images[0].approved == "no"
+    assert made.judged is not None
+    assert (made.judged.violations, made.judged.undecided) == (1, 0)
+
+
 def test_a_field_that_nobody_learnt_is_no_approval() -> None:
     unknown: dict[str, Any] = {
         "container_image": "", "container_image_digest": "", "image": Image(),

@@ -35,6 +35,7 @@ from ctrwatch.core.enforcing import (
     unsafe,
 )
 from ctrwatch.core.ids import birth_of
+from ctrwatch.core.judge import Moment
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
 from ctrwatch.model import CgroupKey
 from ctrwatch.sensor import proc
@@ -60,8 +61,8 @@ _READ_PROCESSES: Final = 1_024  # that are looked at before the strike
 class _Life:
     """Of a birth that was told: when its first instruction was, if it has been."""
 
-    def __init__(self) -> None:
-        self.start_ns: int | None = None  # wall clock
+    def __init__(self, start_ns: int | None = None) -> None:
+        self.start_ns = start_ns  # wall clock
 
 
 class _Struck:
@@ -132,11 +133,12 @@ class Enforcer:
             case "container_update" | "existing_container":
                 pass
 
-    def judged(self, violation: Violation, event: ContainerEvent) -> None:
-        """Do what the violated rule asks for; `log` is nothing."""
+    def judged(self, violation: Violation, event: ContainerEvent, moment: Moment = "birth") -> None:
+        """Do what the violated rule asks for; `log` is nothing. *moment*: of the container's life."""
         if violation.action == "log":
             return
-        if why := refusal(violation, event):
+        ended = "its first process has ended" if moment == "ended" else ""
+        if why := ended or refusal(violation, event):
             self._say(violation, violation.action, Outcome("refused", why))
             return
         birth = birth_of(event.id)
@@ -147,7 +149,10 @@ class Enforcer:
             why = f"{_AT_ONCE} containers are being stopped already"
             self._say(violation, violation.action, Outcome("failed", why))
         else:
-            job = _Job(violation.action, event, self._lives.get(birth) or _Life())
+            life = self._lives.get(birth) or _Life()
+            if moment == "running" and life.start_ns is None:
+                life = _Life(0)  # that was not heard, or is so long ago that it is forgotten
+            job = _Job(violation.action, event, life)
             job.violations.append(violation)
             self._jobs[birth] = job
             self._begin(self._stop(birth, job))
@@ -212,7 +217,8 @@ class Enforcer:
             who = "there are still processes that run" if struck.met else "nobody had entered it"
             return Outcome("failed", f"after {_SETTLE_S:g} s {who}")
         start_ns = job.life.start_ns
-        before = None if self._blind else start_ns is None or start_ns > struck.at_ns
+        unheard = self._blind and start_ns is None
+        before = None if unheard else start_ns is None or start_ns > struck.at_ns
         result: Result = "dry_run" if self._dry_run else "done"
         return Outcome(result, before_start=before, at_ns=struck.at_ns)
 

@@ -88,7 +88,7 @@ class Acting:
     def act(self, breach: Breach) -> None:
         """The strike first: a container's first instruction is milliseconds away."""
         if self._enforcer is not None:
-            self._enforcer.judged(breach.violation, breach.event)
+            self._enforcer.judged(breach.violation, breach.event, breach.moment)
         if self._webhook is not None:
             self._webhook.push(breach.violation, breach.event)
         if self._command is not None:

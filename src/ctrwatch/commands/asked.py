@@ -34,7 +34,7 @@ def options(command: Callable[..., None]) -> Callable[..., None]:
             "policies",
             multiple=True,
             metavar="FILE|DIR|NAME",
-            help="Judge each birth by these policies; `ctrwatch policy list` names those that ship.",
+            help="Judge by these policies; `ctrwatch policy list` names those that ship.",
         ),
         click.option(
             "--only-violations", is_flag=True, help="Show nothing but what a policy says."

@@ -123,6 +123,9 @@ class _Session:
         if self._state is not None:
             self._state.past = None  # of each that lived: the watch drops it once it is compared
         self._acting.begin(self._host, watch, self._sensor, self._tell)
+        if self._judging is not None:
+            self._judging.rouse = watch.rouse
+            self._judging.wall_offset_ns = lambda: watch.wall_offset_ns
         return watch
 
     async def follow(self) -> None:

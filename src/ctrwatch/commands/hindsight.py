@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ctrwatch.commands.asked import FAILED, SEVERITIES
+from ctrwatch.commands.verdicts import on_use, say_unjudged
 from ctrwatch.core.approved import Approved
 from ctrwatch.core.ids import birth_of
 from ctrwatch.core.judge import BIRTHS, NEVER_NS, Breach, Judge
@@ -90,7 +91,9 @@ def replay(
     fail_on: Severity | None,
 ) -> int:
     """What the policies would have said; the exit code."""
-    past = _Past(store, load(sources), since)
+    policies = load(sources)
+    say_unjudged(on_use(policies))
+    past = _Past(store, policies, since)
     verdicts: Counter[str] = Counter()
     worst = -1
     with contextlib.suppress(BrokenPipeError):

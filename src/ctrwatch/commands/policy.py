@@ -9,8 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ctrwatch.commands.table import print_table
-from ctrwatch.core.cel import Facts
-from ctrwatch.core.judge import judge
+from ctrwatch.core.holding import expected
 from ctrwatch.core.policy import Policy, Rule, TestCase
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import InputError
@@ -49,11 +48,12 @@ def show(source: str, *, as_json: bool, as_yaml: bool) -> int:
     for number, policy in enumerate(policies):
         between = "\n" if number else ""
         sys.stdout.write(f"{between}{policy.name}: {clean(policy.description, 500)}\n\n")
-        rows = [("SEVERITY", "RULE", "TAGS", "DESCRIPTION")]
+        rows = [("SEVERITY", "RULE", "JUDGES", "TAGS", "DESCRIPTION")]
         rows += [
             (
                 rule.severity,
                 rule.name,
+                _moment(rule),
                 clean(" ".join(rule.tags), 60) or "-",
                 clean(rule.description or rule.message, _WIDE),
             )
@@ -99,10 +99,10 @@ def test(sources: Sequence[str], *, as_json: bool) -> int:
             continue
         for case, differs in found:
             where = f"{policy.file}:{case.line}"
-            for rule, (expected, outcome) in differs.items():
+            for rule, (wanted, outcome) in differs.items():
                 sys.stdout.write(
                     f"{clean(where, 200)}: {clean(case.name, 200)}: {rule}:"
-                    f" {expected} was expected, and it is {outcome}\n"
+                    f" {wanted} was expected, and it is {outcome}\n"
                 )
         passed = sum(not differs for _, differs in found)
         said = f"{passed} of {len(found)} tests pass" if found else "it has no tests"
@@ -111,12 +111,11 @@ def test(sources: Sequence[str], *, as_json: bool) -> int:
 
 
 def _differs(policy: Policy, case: TestCase) -> dict[str, tuple[str, str]]:
-    facts = Facts(case.event)
-    outcomes = {rule.name: judge(rule, facts).outcome for rule in policy.rules}
+    outcomes = {rule.name: expected(rule, case) for rule in policy.rules}
     return {
-        rule: (expected, outcomes[rule])
-        for rule, expected in case.expect.items()
-        if outcomes[rule] != expected
+        rule: (wanted, outcomes[rule])
+        for rule, wanted in case.expect.items()
+        if outcomes[rule] != wanted
     }
 
 
@@ -126,6 +125,7 @@ def _summary(policy: Policy) -> dict[str, Any]:
         "description": policy.description,
         "file": policy.file,
         "rules": len(policy.rules),
+        "rules_on_usage": _on_usage(policy),
         "tests": len(policy.tests),
     }
 
@@ -136,6 +136,7 @@ def _described(rule: Rule) -> dict[str, Any]:
         "description": rule.description,
         "when": rule.when.text if rule.when is not None else None,
         "deny" if rule.denies else "require": rule.condition.text,
+        "for_seconds": rule.hold_ns / 10**9 if rule.hold_ns is not None else None,
         "severity": rule.severity,
         "tags": rule.tags,
         "message": rule.message,
@@ -145,7 +146,23 @@ def _described(rule: Rule) -> dict[str, Any]:
 
 def _counted(policy: Policy) -> str:
     rules, tests = len(policy.rules), len(policy.tests)
-    return f"{policy.name}: {rules} rule{'s' * (rules != 1)}, {tests} test{'s' * (tests != 1)}"
+    use = _on_usage(policy)
+    on_usage = f" ({use} on usage: events --usage)" if use else ""
+    return (
+        f"{policy.name}: {rules} rule{'s' * (rules != 1)}{on_usage},"
+        f" {tests} test{'s' * (tests != 1)}"
+    )
+
+
+def _on_usage(policy: Policy) -> int:
+    return sum(rule.hold_ns is not None for rule in policy.rules)
+
+
+def _moment(rule: Rule) -> str:
+    """When it is judged: at a birth, or after its hold."""
+    if rule.hold_ns is None:
+        return "birth"
+    return f"usage, {rule.hold_ns // 10**9} s" if rule.hold_ns else "usage"
 
 
 def _json(objects: Iterable[dict[str, Any]]) -> None:

@@ -20,7 +20,7 @@ __all__ = ("policy",)
 
 @click.group(short_help="Policies: list, show, check, test.")
 def policy() -> None:
-    """Policies judge each birth: `ctrwatch events --policy NAME`.
+    """Policies judge each birth, and what containers use: `ctrwatch events --policy NAME`.
 
     \b
     ctrwatch policy list                      the policies that ship

@@ -27,6 +27,8 @@ async def run(
     settings: Settings, verdicts: Verdicts | None, *, as_json: bool, whole: bool, verify: bool
 ) -> int:
     """The exit code: 1 where *verify* found a difference, 4 by `--fail-on`."""
+    if verdicts is not None:
+        verdicts.without_use(refuse=False)
     found = await snapshot(settings, verify=verify)
     events = sorted(found.containers, key=lambda event: event.ctime or 0, reverse=True)
     violations: Sequence[Violation] = ()

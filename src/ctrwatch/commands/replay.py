@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from ctrwatch.app import Heard
 from ctrwatch.commands.asked import FAILED
 from ctrwatch.commands.lines import chosen
-from ctrwatch.core.chain import Chain, Clock, Header, Input, Report
+from ctrwatch.core.chain import Chain, Clock, Effect, Header, Input, Report
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.model import RawEvent
 from ctrwatch.sensor.journal import read_journal
 
 if TYPE_CHECKING:
     from ctrwatch.commands.verdicts import Verdicts
+    from ctrwatch.core.holding import Holding
     from ctrwatch.core.judge import Breach
 
 __all__ = ("run",)
@@ -25,6 +27,8 @@ __all__ = ("run",)
 
 def run(path: Path, format_: str | None, verdicts: Verdicts | None, *, raw: bool) -> int:
     header, inputs = read_journal(path)
+    if verdicts is not None and header.usage_at_ns is None:
+        verdicts.without_use(refuse=False)
     player = _Player(header, format_, verdicts, raw=raw)
     with contextlib.suppress(BrokenPipeError):
         for item in inputs:
@@ -45,6 +49,7 @@ class _Player:
         line = chosen(format_, terminal=sys.stdout.isatty(), wall_offset_ns=lambda: self._offset_ns)
         self._line = verdicts.showing(line) if verdicts else line
         self._judge = verdicts.judge if verdicts else None
+        self._holding = verdicts.holding if verdicts else None
 
     def play(self, item: Input) -> None:
         if isinstance(item, Clock):
@@ -57,6 +62,14 @@ class _Player:
                 self._write(effect)
             if isinstance(effect, Tell) and self._judge is not None:
                 self._say(self._judge.heard(effect.event, self._now_ns))
+            if self._holding is not None:
+                self._look(self._holding, effect)
+
+    def _look(self, holding: Holding, effect: Effect) -> None:
+        if isinstance(effect, Reading):
+            self._say(holding.read(effect, self._offset_ns))
+        elif isinstance(effect, Tell) and effect.event.event == "container_remove":
+            holding.ended(effect.event)
 
     def finish(self) -> None:
         if self._judge is not None:

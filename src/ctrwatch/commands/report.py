@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from ctrwatch.commands.verdicts import on_use, say_unjudged
 from ctrwatch.core import cells, page
 from ctrwatch.core.costs import Cost
 from ctrwatch.core.coverage import Start
@@ -72,6 +73,7 @@ def made(question: Question) -> Report:
     store, since, until, policies, heads = question
     now_ns = time.time_ns()
     judged_by = load(policies)
+    say_unjudged(on_use(judged_by))
     kept = [Head.parse(head) for head in heads]
     until_ns = moment("--until", until, now_ns) if until else now_ns
     since_ns = moment("--since", since, now_ns) if since else None

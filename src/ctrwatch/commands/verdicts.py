@@ -11,9 +11,11 @@ from ctrwatch.app import Heard, Listener
 from ctrwatch.commands.asked import SEVERITIES, Asked
 from ctrwatch.core.cel import CelError, Condition, Environment, Facts, Failed
 from ctrwatch.core.chain import Report
+from ctrwatch.core.holding import Holding
 from ctrwatch.core.ids import birth_of
 from ctrwatch.core.judge import Breach, Judge
 from ctrwatch.core.ledger import Reading
+from ctrwatch.core.policy import Policy
 from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent, Enforcement, Violation
@@ -21,9 +23,10 @@ from ctrwatch.judging import Judging
 from ctrwatch.model import RawEvent
 from ctrwatch.policies import load
 
-__all__ = ("Verdicts", "Where")
+__all__ = ("Verdicts", "Where", "on_use", "say_unjudged")
 
 _PATIENCE_S: Final = 2.0  # what a rule lacks may come as late as --wait's default
+_NAMED: Final = 8  # rules in a sentence
 _BIRTHS: Final = 10_000  # of which it is remembered whether they were shown
 
 
@@ -58,7 +61,12 @@ class Verdicts:
         self._only, self._fail_on = asked.only_violations, asked.fail_on
         self._where = Where(asked.where) if asked.where is not None else None
         patience_ns = int(max(wait_s, _PATIENCE_S) * 1e9)
-        self.judge = Judge(load(asked.policies), patience_ns) if asked.policies else None
+        policies = load(asked.policies)
+        self.judge = Judge(policies, patience_ns) if asked.policies else None
+        self.on_use = on_use(policies)  # names of rules
+        # Also without such rules: a reload may bring some.
+        self.holding: Holding | None = Holding(policies) if asked.policies else None
+        self._blind = False  # nobody looks at what containers use
         self._shown: OrderedDict[str, bool] = OrderedDict()
         self.failed = False
 
@@ -66,7 +74,21 @@ class Verdicts:
         self, listener: Listener, act: Callable[[Breach], None] | None = None
     ) -> Judging | None:
         """*listener*, which hears verdicts too; None where nothing is judged. See `Judging`."""
-        return Judging(self.judge, listener, act) if self.judge is not None else None
+        if self.judge is None:
+            return None
+        return Judging(self.judge, listener, act, self.holding)
+
+    def without_use(self, *, refuse: bool) -> None:
+        """
+        Nobody looks at what containers use: rules on that are not judged, which is said.
+
+        *refuse*: raises InputError for them instead, now and whenever the policies are read again.
+        """
+        if refuse and self.on_use:
+            raise _unlooked(self.on_use)
+        self._blind = True
+        self.holding = None
+        say_unjudged(self.on_use)
 
     def read_again(self) -> Callable[[], int]:
         """
@@ -75,10 +97,14 @@ class Verdicts:
         Raises InputError.
         """
         policies = load(self.sources)
+        if self._blind and (names := on_use(policies)):
+            raise _unlooked(names)
 
         def swap() -> int:
             if self.judge is not None:
                 self.judge.swap(policies)
+            if self.holding is not None:
+                self.holding.swap(policies)
             return sum(len(policy.rules) for policy in policies)
 
         return swap
@@ -126,3 +152,33 @@ class Verdicts:
         if self._fail_on is None:
             return False
         return SEVERITIES.index(violation.severity) >= SEVERITIES.index(self._fail_on)
+
+
+def on_use(policies: Sequence[Policy]) -> list[str]:
+    """The rules that judge what a container uses, by name."""
+    return [
+        f"{policy.name}/{rule.name}"
+        for policy in policies
+        for rule in policy.rules
+        if rule.hold_ns is not None
+    ]
+
+
+def say_unjudged(names: Sequence[str]) -> None:
+    """On standard error, where rules on use are left out."""
+    if names:
+        sys.stderr.write(
+            f"ctrwatch: not judged here, for nobody looks at what containers use: {_listed(names)}\n"
+        )
+
+
+def _unlooked(names: Sequence[str]) -> InputError:
+    return InputError(
+        f"--policy: {_listed(names)}: judges what containers use: give --usage, too"
+        " (or `usage = true` in the file of --config)"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

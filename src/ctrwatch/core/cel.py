@@ -7,6 +7,9 @@ here they are `Failed`.
 
 What nobody could tell of a container is left out of the variables: then CEL's own logic
 decides (`true || unknown` is true), and what it can't decide is `Unknown`.
+
+Each figure of a container's use (core/figures.py) is a variable of its own, `usage.cpu_cores`: what
+is not known of one says nothing of another.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any, Final, NamedTuple
 from cel_expr_python import cel
 
 from ctrwatch.core import syntax, vocabulary
+from ctrwatch.core.figures import FIGURES, LIMITS, PREFIX, Figures
 from ctrwatch.core.helpers import HELPERS
 from ctrwatch.core.macros import expanded
 from ctrwatch.event import ContainerEvent
@@ -43,6 +47,8 @@ _WITH: Final = dict.fromkeys(
 )
 _WRONG: Final = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED: Final = re.compile(r"undeclared reference to '([^']*)'")
+_USE: Final = PREFIX.removesuffix(".")
+_FRACTION: Final = re.compile(r"no matching overload for .*\b(double|int)\b.*\b(double|int)\b")
 _NO_FIELD: Final = re.compile(r"undefined field '([^']*)' not found in struct 'ctrwatch\.(\w+)'")
 
 
@@ -66,24 +72,49 @@ class Failed(NamedTuple):
     why: str
 
 
-class Facts:
-    """An event as conditions see it. Made once for all of them."""
+VARIABLE_NAMES: Final = frozenset(vocabulary.VARIABLES)
 
-    def __init__(self, event: ContainerEvent, *, new_registry: bool = False) -> None:
+
+class Facts:
+    """
+    An event as conditions see it. Made once for all of them.
+
+    *figures*: what is known of the container's use, at a look; None: it was not looked at. *names*:
+    the variables that are read, if not all of them.
+    """
+
+    def __init__(
+        self,
+        event: ContainerEvent,
+        *,
+        new_registry: bool = False,
+        figures: Figures | None = None,
+        names: AbstractSet[str] = VARIABLE_NAMES,
+    ) -> None:
         self.unknown = vocabulary.unknown(event)
-        self._values = vocabulary.values(event)
+        self._values = vocabulary.values(event, names)
         self._values["new_registry"] = new_registry
-        null = VARIABLE_NAMES - self._values.keys()
+        null = names - self._values.keys()
         self.unknown |= null
         for name in self.unknown & self._values.keys():
             del self._values[name]
+        if figures is not None:
+            self.unknown = (self.unknown - {_USE}) | (FIGURES.keys() - figures.keys())
+            self._values.pop(_USE, None)
+            self._values.update(figures)
 
     def without(self, names: Iterable[str], params: object) -> dict[str, Any]:
         values = {name: value for name, value in self._values.items() if name not in set(names)}
         return {**values, "params": params}
 
 
-VARIABLE_NAMES: Final = frozenset(vocabulary.VARIABLES)
+_KINDS: Final = {int: cel.Type.INT, float: cel.Type.DOUBLE}
+# Of a container that lives: its use instead of its bill. A limit may be null, which no plain type is.
+_LIVING: Final = {
+    **{name: type_ for name, type_ in vocabulary.VARIABLES.items() if name != _USE},
+    **{name: _KINDS[kind] for name, kind in FIGURES.items()},
+    **dict.fromkeys(LIMITS, cel.Type.DYN),
+}
 
 
 class Condition:
@@ -98,10 +129,27 @@ class Condition:
             if path.partition(".")[0] in VARIABLE_NAMES or path in _WITH
         )
 
+    @property
+    def calls(self) -> frozenset[str]:
+        """Functions of ours that it calls, each time that it is asked: see core/macros.py."""
+        called = {call.function for call in syntax.calls(self._compiled.serialize())}
+        return frozenset(called & {_LISTED, *HELPERS})
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The event's fields that it reads, as a whole or in part."""
+        return frozenset(path.partition(".")[0] for path in self.paths) & VARIABLE_NAMES - {_USE}
+
+    @property
+    def reads_use(self) -> bool:
+        """It can only be told at a look at what the container uses."""
+        return any(path.startswith(PREFIX) for path in self.paths)
+
     def holds(self, facts: Facts) -> bool | Unknown | Failed:
         """Never raises."""
         lacking = self._lacking(facts.unknown)
-        parts = {path.partition(".")[0] for path in lacking}
+        # A figure that is not known has no value anyway.
+        parts = {path.partition(".")[0] for path in lacking if path not in FIGURES}
         try:
             value = self._compiled.eval(self._env.activation(facts, parts))
             answer, is_bool = value.value(), value.type() == cel.Type.BOOL
@@ -129,18 +177,22 @@ class Environment:
     """
     Where expressions are compiled: the event's variables, the helpers, a policy's own lists.
 
-    *lists*: by name, for `listed(value, "name")`. *params*: the policy's parameters.
+    *lists*: by name, for `listed(value, "name")`. *params*: the policy's parameters. *figures*:
+    `usage` is what a container uses at a look, and not the bill in its last event.
     """
 
     def __init__(
         self,
         lists: Mapping[str, frozenset[str]] | None = None,
         params: Mapping[str, object] | None = None,
+        *,
+        figures: bool = False,
     ) -> None:
         self._lists, self._params = lists or {}, dict(params or {})
+        self._variables = {**(_LIVING if figures else vocabulary.VARIABLES), **_EXTRA}
         self._env = cel.NewEnv(
             vocabulary.POOL,
-            variables={**vocabulary.VARIABLES, **_EXTRA},
+            variables=self._variables,
             functions=[*_HELPERS, _function(_LISTED, ("string", "string"), self._listed)],
         )  # every helper is declared in it, for its types; those of core/macros.py are never called
         self._last: tuple[Facts, frozenset[str], Any] | None = None
@@ -152,7 +204,7 @@ class Environment:
         try:
             compiled = self._env.compile(text)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise _explained(str(error)) from None
+            raise _explained(str(error), self._variables) from None
         if compiled.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
             name = compiled.return_type().name().lower()
             raise CelError(f"it is of type {name}, and must be true or false (bool)")
@@ -205,19 +257,21 @@ _HELPERS: Final = [
 ]
 
 
-def _explained(text: str) -> CelError:
+def _explained(text: str, variables: Iterable[str]) -> CelError:
     """The evaluator's first complaint, in a sentence."""
     found = _WRONG.search(text)
     if found is None:
         return CelError(text.partition("\n")[0][:300])
     line, column, what = int(found[1]), int(found[2]), found[3].removesuffix(" [INVALID_ARGUMENT]")
     if name := _UNDECLARED.search(what):
-        known = (*VARIABLE_NAMES, *_EXTRA, *HELPERS, _LISTED, *_FUNCTIONS)
+        known = (*variables, *HELPERS, _LISTED, *_FUNCTIONS)
         what = f"nothing is called {name[1]}{_nearest(name[1], known)}"
     elif field := _NO_FIELD.search(what):
         fields = vocabulary.FIELDS[field[2]]
         what = f"{field[2].lower()} has no field {field[1]}{_nearest(field[1], fields)}"
-    return CelError(f"{what[:300]} (column {column})", line)
+    elif (kinds := _FRACTION.search(what)) and kinds[1] != kinds[2]:
+        what += "; write the number with a point (2.0) beside a figure that has one"
+    return CelError(f"{what[:400]} (column {column})", line)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -8,21 +8,37 @@ then it says that it could not decide. An error is a verdict of its own, never a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from ctrwatch.core.cel import Facts, Failed, Unknown
+from ctrwatch.core.figures import Figures
 from ctrwatch.core.ids import birth_of, stable_id
 from ctrwatch.core.policy import Outcome, Policy, Rule
 from ctrwatch.event import ContainerEvent, Violation
 
-__all__ = ("BIRTHS", "NEVER_NS", "Breach", "Judge", "Judgement", "judge")
+__all__ = (
+    "BIRTHS",
+    "NEVER_NS",
+    "Answer",
+    "Breach",
+    "Judge",
+    "Judgement",
+    "Moment",
+    "judge",
+    "of_births",
+    "violation_of",
+)
 
 BIRTHS: Final = frozenset({"container_create", "existing_container"})
 _WAITING: Final = 10_000  # births with rules that wait: a thousand a second, ten seconds long
 NEVER_NS: Final = 1 << 63  # later than any deadline
+Moment = Literal["birth", "running", "ended"]
 _REGISTRIES: Final = 10_000  # that were seen: beyond it a new one is not told from an old one
+
+
+Answer = bool | Unknown | Failed  # of a condition
 
 
 class Judgement(NamedTuple):
@@ -31,10 +47,15 @@ class Judgement(NamedTuple):
 
 
 class Breach(NamedTuple):
-    """A violation, and the birth that it is of, as it is known by then."""
+    """
+    A violation, and the birth that it is of, as it is known by then.
+
+    *moment*: at the birth; while it runs; or when its first process has ended already.
+    """
 
     violation: Violation
     event: ContainerEvent
+    moment: Moment = "birth"
 
 
 class _Waiting(NamedTuple):
@@ -44,14 +65,28 @@ class _Waiting(NamedTuple):
     new_registry: bool = False
 
 
-def judge(rule: Rule, facts: Facts) -> Judgement:
-    if rule.when is not None and (applies := rule.when.holds(facts)) is not True:
+def of_births(policies: Sequence[Policy]) -> list[Policy]:
+    """The same without their rules on use, and without those that have no others."""
+    found = [
+        msgspec.structs.replace(
+            policy, rules=tuple(rule for rule in policy.rules if rule.hold_ns is None)
+        )
+        for policy in policies
+    ]
+    return [policy for policy in found if policy.rules]
+
+
+def judge(rule: Rule, facts: Facts, applies: Answer | None = None) -> Judgement:
+    """*applies*: what its `when` says, for who knows that already."""
+    if applies is None:
+        applies = rule.when.holds(facts) if rule.when is not None else True
+    if applies is not True:
         return _undecided(applies) or Judgement("not_applicable")
     holds = rule.condition.holds(facts)
     return _undecided(holds) or Judgement("violation" if holds is rule.denies else "pass")
 
 
-def _undecided(answer: bool | Unknown | Failed) -> Judgement | None:  # noqa: FBT001
+def _undecided(answer: Answer) -> Judgement | None:
     match answer:
         case Unknown(fields):
             return Judgement("undecided", ", ".join(fields))
@@ -65,17 +100,21 @@ class Judge:
     """
     *patience_ns*: how long after its birth a container's rules wait for what they lack.
 
-    Times are the kernel's boot clock, given by the caller.
+    Times are the kernel's boot clock, given by the caller. Rules on use are not its: see
+    core/holding.py.
     """
 
     def __init__(self, policies: Sequence[Policy], patience_ns: int) -> None:
-        self.policies, self._patience_ns = tuple(policies), patience_ns
+        self._patience_ns = patience_ns
+        self.swap(policies)
         self._waiting: dict[str, _Waiting] = {}  # by birth, oldest first
         self._registries: set[str] = set()
 
     def swap(self, policies: Sequence[Policy]) -> None:
         """From now on these judge; who waits is judged by the rule that he waits for."""
-        self.policies = tuple(policies)
+        self._rules = tuple(
+            (policy, rule) for policy in of_births(policies) for rule in policy.rules
+        )
 
     @property
     def due_ns(self) -> int | None:
@@ -84,9 +123,8 @@ class Judge:
 
     def heard(self, event: ContainerEvent, now_ns: int) -> list[Breach]:
         if event.event in BIRTHS:
-            rules = [(policy, rule) for policy in self.policies for rule in policy.rules]
             until_ns = now_ns + self._patience_ns - int((event.evidence.after_ms or 0) * 1e6)
-            return self._judge(_Waiting(event, tuple(rules), until_ns), now_ns)
+            return self._judge(_Waiting(event, self._rules, until_ns), now_ns)
         birth = birth_of(event.id)
         waiting = self._waiting.pop(birth, None)
         if waiting is None:
@@ -142,14 +180,18 @@ def _known_by(update: ContainerEvent, birth: ContainerEvent) -> ContainerEvent:
 
 
 def violation_of(
-    event: ContainerEvent, policy: Policy, rule: Rule, judgement: Judgement
+    event: ContainerEvent,
+    policy: Policy,
+    rule: Rule,
+    judgement: Judgement,
+    figures: Figures | None = None,
 ) -> Violation | None:
-    """None where the rule holds, or does not apply."""
+    """None where the rule holds, or does not apply. *figures*: of a rule on use."""
     match judgement.outcome:
         case "pass" | "not_applicable":
             return None
         case "violation" as verdict:
-            message = rule.message_of(event)
+            message = rule.message_of(event, figures)
         case "error" as verdict:
             message = f"the rule failed: {judgement.why}"
         case "undecided" as verdict:

@@ -8,7 +8,7 @@ from typing import Final
 
 from ctrwatch.errors import InputError
 
-__all__ = ("moment",)
+__all__ = ("moment", "span_ns")
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _AGO: Final = re.compile(r"([0-9]{1,9})([smhdw])")
@@ -31,8 +31,8 @@ def moment(option: str, text: str, now_ns: int) -> int:
     >>> moment("--until", "1970-01-02", 0)
     86400000000000
     """
-    if ago := _AGO.fullmatch(text):
-        return max(0, now_ns - int(ago[1]) * _UNITS_S[ago[2]] * 1_000_000_000)
+    if (ago_ns := span_ns(text)) is not None:
+        return max(0, now_ns - ago_ns)
     whole = _RFC3339.fullmatch(text)
     day, minutes, seconds, fraction, zone = whole.groups() if whole else ("",) * 5
     given = f"{day}T{minutes or '00:00'}{seconds or ':00'}{(zone or 'Z').upper()}"
@@ -43,3 +43,14 @@ def moment(option: str, text: str, now_ns: int) -> int:
             f"{option} {text[:60]}: give a time as 2026-11-23T19:46:12Z, or how long ago, as 7d or 2h"
         ) from None
     return since // timedelta(seconds=1) * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
+
+
+def span_ns(text: str) -> int | None:
+    """
+    A length of time as people give it, in nanoseconds; None: it is none.
+
+    >>> span_ns("2m"), span_ns("1.5s")
+    (120000000000, None)
+    """
+    found = _AGO.fullmatch(text)
+    return int(found[1]) * _UNITS_S[found[2]] * 1_000_000_000 if found else None

@@ -1,5 +1,5 @@
 """
-A policy: rules that judge a container's birth. From YAML, checked when it is loaded. Pure.
+A policy: rules that judge a container's birth, or its use. From YAML, checked when it is loaded. Pure.
 
     apiVersion: ctrwatch/v1
     kind: Policy
@@ -14,10 +14,18 @@ A policy: rules that judge a container's birth. From YAML, checked when it is lo
         tags: [T1610]
         message: '{container_image} is from {image.registry}'
         action: log
+      - name: cpu-hog
+        deny: usage.cpu_cores > 2.0
+        for: 30s
     tests:
       - name: a stranger's image
         event: {container_image: 'evil.example/x:1'}
         expect: {registry: violation}
+      - name: a busy loop
+        event: {}
+        usage: {cpu_cores: 4.0}
+        lasted: 30s
+        expect: {cpu-hog: violation}
 
 The errors are InputErrors that name file, line and key.
 """
@@ -33,6 +41,8 @@ import msgspec
 from ctrwatch.core import reference, vocabulary
 from ctrwatch.core.cel import CelError, Condition, Environment
 from ctrwatch.core.document import Part, documents
+from ctrwatch.core.figures import FIGURES, IDLE, LIMITS, PREFIX, Figures, shares, text_of
+from ctrwatch.core.moments import span_ns
 from ctrwatch.errors import InputError
 from ctrwatch.event import Cgroup, ContainerEvent, Evidence, Image, Severity
 from ctrwatch.model import Limits, Process, Runtime, Security
@@ -48,11 +58,18 @@ _TAGS: Final = 32
 _MESSAGE: Final = 1_000  # characters, filled in
 _FIELD: Final = 200  # of one field in it
 _IN_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_LONGEST_S: Final = 86_400  # a hold: what goes on for a day is no news any more
+_NEW: Final = "new_registry"
 _LINES: Final = 1_000_000  # of a list file: 100 MB of digests
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """`condition` must hold (`denies`: must not) wherever `when` does."""
+    """
+    `condition` must hold (`denies`: must not) wherever `when` does.
+
+    *hold_ns*: it judges what a container uses, and is broken if it was at all looks for that long.
+    None: it judges births.
+    """
 
     name: str
     description: str
@@ -63,21 +80,28 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     message: str
     action: Action
+    hold_ns: int | None = None
 
-    def message_of(self, event: ContainerEvent) -> str:
-        """The message with the event's fields in it, bounded."""
+    def message_of(self, event: ContainerEvent, figures: Figures | None = None) -> str:
+        """The message with the event's fields and the container's *figures* in it, bounded."""
 
         def filled(found: re.Match[str]) -> str:
+            if found[1] in FIGURES:
+                return text_of(found[1], figures or {})
             return vocabulary.text_at(event, found[1])[:_FIELD]
 
         return _IN_BRACES.sub(filled, self.message)[:_MESSAGE]
 
 
 class TestCase(msgspec.Struct, frozen=True, kw_only=True):
+    """*figures*: what it used at all looks for *lasted_ns* (None: for ever); None: nobody looked."""
+
     name: str
     line: int
     event: ContainerEvent
     expect: Mapping[str, Outcome]
+    figures: Figures | None = None
+    lasted_ns: int | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +149,7 @@ def _policy(document: Part, file: str, read_list: Callable[[str], bytes]) -> Pol
     env = Environment(
         _lists(keys["lists"], read_list) if "lists" in keys else {},
         {key: part.plain() for key, part in params.items()},
+        figures=True,
     )
     rules = _rules(keys["rules"], env)
     names = [rule.name for rule in rules]
@@ -189,7 +214,7 @@ def _rules(part: Part, env: Environment) -> tuple[Rule, ...]:
 def _rule(part: Part, env: Environment) -> Rule:
     keys = part.mapping(
         *("name", "description", "when", "require", "deny", "severity", "tags", "message"),
-        "action",
+        *("action", "for"),
     )
     name = _name(_of(part, keys, "name"))
     if ("require" in keys) == ("deny" in keys):
@@ -198,17 +223,49 @@ def _rule(part: Part, env: Environment) -> Rule:
     description = _text(keys, "description")
     severity = keys["severity"].choice(*get_args(Severity)) if "severity" in keys else "medium"
     action = keys["action"].choice(*get_args(Action)) if "action" in keys else "log"
+    when = _condition(keys["when"], env) if "when" in keys else None
+    condition = _condition(keys["deny" if denies else "require"], env)
+    hold_ns = _hold_ns(part, keys, (condition, when) if when is not None else (condition,))
     return Rule(
         name=name,
         description=description,
-        when=_condition(keys["when"], env) if "when" in keys else None,
-        condition=_condition(keys["deny" if denies else "require"], env),
+        when=when,
+        condition=condition,
         denies=denies,
         severity=severity,  # type: ignore[arg-type]
         tags=_tags(keys["tags"]) if "tags" in keys else (),
-        message=_message(keys["message"]) if "message" in keys else description or name,
+        message=_message(keys["message"], use=hold_ns is not None)
+        if "message" in keys
+        else description or name,
         action=action,  # type: ignore[arg-type]
+        hold_ns=hold_ns,
     )
+
+
+def _hold_ns(part: Part, keys: Mapping[str, Part], conditions: Iterable[Condition]) -> int | None:
+    """None: the rule reads no use."""
+    if not any(condition.reads_use for condition in conditions):
+        if "for" in keys:
+            keys["for"].refuse("the rule reads no `usage`, so it judges a birth, which has no time")
+        return None
+    if any(_NEW in condition.paths for condition in conditions):
+        part.refuse(f"{_NEW} is known at a birth only, and `usage` later")
+    condition, *when = conditions
+    asked = {condition, *(each for each in when if each.reads_use)}
+    if called := {name for each in asked for name in each.calls}:
+        part.refuse(
+            f"{min(called)}: a rule on usage may call it in its `when` only, if that reads no usage:"
+            " so it is asked once for a container, and not at each look"
+        )
+    return _span_ns(keys["for"]) if "for" in keys else 0
+
+
+def _span_ns(part: Part) -> int:
+    text = part.text()
+    span = span_ns(text)
+    if span is None or span > _LONGEST_S * 10**9:
+        part.refuse(f'"{text[:40]}": give a time as 30s or 5m, of at most a day')
+    return span
 
 
 def _condition(part: Part, env: Environment) -> Condition:
@@ -227,10 +284,12 @@ def _tags(part: Part) -> tuple[str, ...]:
     return tags
 
 
-def _message(part: Part) -> str:
+def _message(part: Part, *, use: bool) -> str:
     text = part.text(_MESSAGE)
     for path in _IN_BRACES.findall(text):
-        if path not in vocabulary.PATHS:
+        if path.startswith(PREFIX) and not use:
+            part.refuse(f"{{{path}}}: the rule reads no `usage`, so nobody looks at it")
+        if path not in (FIGURES if path.startswith(PREFIX) else vocabulary.PATHS):
             part.refuse(f"{{{path}}} is no field of an event")
     return text
 
@@ -239,22 +298,55 @@ def _message(part: Part) -> str:
 
 
 def _test(part: Part, rules: list[str]) -> TestCase:
-    keys = part.mapping("name", "event", "expect")
+    keys = part.mapping("name", "event", "usage", "lasted", "expect")
     expect = {
         rule: outcome.choice(*get_args(Outcome))
         for rule, outcome in _of(part, keys, "expect").mapping(*rules).items()
     }
+    if "lasted" in keys and "usage" not in keys:
+        keys["lasted"].refuse("of what? There is no usage")
     return TestCase(
         name=_of(part, keys, "name").text(200),
         line=part.line,
         event=_event(_of(part, keys, "event")),
         expect=expect,  # type: ignore[arg-type]
+        figures=_used(keys["usage"]) if "usage" in keys else None,
+        lasted_ns=_span_ns(keys["lasted"]) if "lasted" in keys else None,
     )
+
+
+def _used(part: Part) -> Figures:
+    """An idle container's figures, but for those that the test gives; null: not known, or no limit."""
+    pressure = f"{PREFIX}pressure"
+    names = [name.removeprefix(PREFIX) for name in FIGURES if not name.startswith(pressure)]
+    given = {f"{PREFIX}{name}": each for name, each in part.mapping(*names, "pressure").items()}
+    if pressure in given:
+        inner_ = [name.rpartition(".")[2] for name in FIGURES if name.startswith(pressure)]
+        below = given.pop(pressure).mapping(*inner_)
+        given |= {f"{pressure}.{name}": each for name, each in below.items()}
+    values = {name: _figure(name, each) for name, each in given.items()}
+    known = {
+        name: value
+        for name, value in {**IDLE, **values}.items()
+        if value is not None or name in LIMITS
+    }
+    of_limits = {name: each for name, each in shares(known).items() if name not in values}
+    return {**known, **of_limits}
+
+
+def _figure(name: str, part: Part) -> float | int | None:
+    value, kind = part.value, FIGURES[name]
+    if value is None:
+        return None
+    wrong = isinstance(value, bool) or not isinstance(value, int | float)
+    if wrong or not 0 <= value < 1 << 63 or (kind is int and not isinstance(value, int)):
+        part.refuse(f"a {'whole ' * (kind is int)}number from 0 on is wanted here")
+    return float(value) if kind is float else int(value)
 
 
 def _event(part: Part) -> ContainerEvent:
     """A whole event from the few fields that a test gives: else it is an ordinary container."""
-    given = part.mapping(*ContainerEvent.__struct_fields__)
+    given = part.mapping(*(name for name in ContainerEvent.__struct_fields__ if name != "usage"))
     for key, each in given.items():
         if (known := vocabulary.inner(key)) and each.value is not None:
             each.mapping(*known)

@@ -21,7 +21,7 @@ from ctrwatch.core.costs import Cost
 from ctrwatch.core.coverage import Coverage, Start, covered_ns
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import birth_of
-from ctrwatch.core.judge import BIRTHS, judge, violation_of
+from ctrwatch.core.judge import BIRTHS, judge, of_births, violation_of
 from ctrwatch.core.policy import Policy, Rule
 from ctrwatch.core.ran import Images, Judged
 from ctrwatch.core.reported import Chain, Found, Report, UsedPolicy, UsedRule
@@ -84,10 +84,10 @@ class Reporter:
         self, since_ns: int, until_ns: int, policies: Sequence[Policy], starts: Sequence[Start]
     ) -> None:
         self._since_ns, self._until_ns = since_ns, max(until_ns, since_ns + 1)
-        self._policies = policies
+        self._policies = of_births(policies)
         self._rules = [
             (policy, rule, f"{policy.name}/{rule.name}")
-            for policy in policies
+            for policy in self._policies
             for rule in policy.rules
         ]
         self._outcomes: dict[str, Counter[str]] = {name: Counter() for *_, name in self._rules}

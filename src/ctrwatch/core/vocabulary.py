@@ -8,7 +8,7 @@ is a wrapper (google/protobuf/wrappers.proto): it can be compared with `null`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -173,10 +173,11 @@ def unknown(event: ContainerEvent) -> frozenset[str]:
     return frozenset(field for field, reason in missing if reason not in FINAL)
 
 
-def values(event: ContainerEvent) -> dict[str, Any]:
-    """A value for each variable but those that are null as a whole: these are unknown."""
+def values(event: ContainerEvent, names: Iterable[str] = VARIABLES) -> dict[str, Any]:
+    """A value for each variable of *names* but those that are null as a whole: these are unknown."""
     found = {}
-    for name, (type_, _) in _EVENT.items():
+    for name in names:
+        type_, _ = _EVENT[name]
         value = getattr(event, name)
         if value is None:
             continue

@@ -1,0 +1,128 @@
+"""Rules on use at the command line: where somebody looks, and where nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from msgspec.structs import replace
+
+from ctrwatch.cli import main
+from ctrwatch.commands.asked import Asked
+from ctrwatch.commands.reload import Prepared, policies_part
+from ctrwatch.commands.verdicts import Verdicts
+from ctrwatch.core.configuration import Configuration
+from ctrwatch.errors import InputError
+from ctrwatch.sensor.journal import JournalWriter
+from tests.unit.test_ledger import USED, Life
+
+HEAD = "apiVersion: ctrwatch/v1\nkind: Policy\nmetadata: {name: p}\nrules:\n"
+BIRTH = "  - {name: b, deny: 'false'}\n"
+USE = "  - {name: hog, deny: usage.cpu_cores > 2.0, for: 5s, message: '{usage.cpu_cores} cores'}\n"
+TESTS = "tests:\n  - {name: t, event: {}, usage: {cpu_cores: 3}, expect: {hog: violation}}\n"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "p.yaml"
+    path.write_text(HEAD + BIRTH + USE + TESTS)
+    return path
+
+
+def ctrwatch(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def test_events_refuses_it_without_usage(policy: Path) -> None:
+    done = ctrwatch("events", "--policy", policy)
+
+    assert done.exit_code == 2
+    assert "p/hog: judges what containers use: give --usage, too" in done.output
+
+
+def test_a_reload_refuses_it_without_usage(policy: Path) -> None:
+    policy.write_text(HEAD + BIRTH)
+    asked = Asked(policies=[str(policy)])
+    blind, looking = Verdicts(asked), Verdicts(asked)
+    blind.without_use(refuse=True)
+    policy.write_text(HEAD + BIRTH + USE)
+    said: list[str] = []
+
+    async def prepared(verdicts: Verdicts) -> Prepared:
+        return await policies_part(verdicts, said.append)(Configuration(), Configuration())
+
+    with pytest.raises(InputError, match="give --usage"):
+        asyncio.run(prepared(blind))
+    asyncio.run(prepared(looking)).change()
+
+    assert said == ["policies read again: 2 rules"]
+    assert looking.holding is not None
+    assert looking.holding.rules == 1
+
+
+def test_check_test_and_show_know_it(policy: Path) -> None:
+    check, test = ctrwatch("policy", "check", policy), ctrwatch("policy", "test", policy)
+    shown = ctrwatch("policy", "show", policy)
+    [as_json] = ctrwatch("policy", "show", "--json", policy).stdout.splitlines()
+
+    assert check.stdout == f"{policy}: p: 2 rules (1 on usage: events --usage), 1 test\n"
+    assert (test.exit_code, test.stdout) == (0, "p: 1 of 1 tests pass\n")
+    assert [line.split()[2] for line in shown.stdout.splitlines()[2:]] == [
+        *("JUDGES", "birth", "usage,"),
+    ]
+    said = json.loads(as_json)
+    assert said["rules_on_usage"] == 1
+    assert [rule["for_seconds"] for rule in said["rules"]] == [None, 5.0]
+
+
+def test_a_test_that_fails_says_so(policy: Path) -> None:
+    policy.write_text(HEAD + BIRTH + USE + TESTS.replace("3}", "3}, lasted: 4s"))
+
+    done = ctrwatch("policy", "test", policy)
+
+    assert done.exit_code == 1
+    assert "t: hog: violation was expected, and it is pass" in done.stdout
+
+
+def recorded(path: Path, life: Life) -> Path:
+    with contextlib.closing(JournalWriter(path, life.header)) as journal:
+        for item in life.inputs:
+            journal.write(item)
+    return path
+
+
+def violations(done: Result) -> list[dict[str, Any]]:
+    told = (json.loads(line) for line in done.stdout.splitlines())
+    return [event for event in told if event["event"] == "violation"]
+
+
+def test_a_recording_is_judged_by_its_own_time(policy: Path, tmp_path: Path) -> None:
+    life = Life()
+    for age_s in range(1, 60):
+        life.sample(age_s, replace(USED, cpu_seconds=3.0 * min(age_s, 30)))
+    life.end(60)
+
+    first, again = (
+        ctrwatch("replay", "--policy", policy, recorded(tmp_path / name, life)) for name in "ab"
+    )
+
+    [told] = violations(first)
+    assert (told["rule"], told["message"]) == ("hog", "3.00 cores")
+    assert first.stdout == again.stdout
+    lines = [json.loads(line) for line in first.stdout.splitlines()]
+    assert [line["event"] for line in lines][:2] == ["container_create", "violation"]
+
+
+def test_a_recording_without_looks_says_what_is_not_judged(policy: Path, tmp_path: Path) -> None:
+    life = Life(ages_s=None)
+    life.end(1)
+
+    done = ctrwatch("replay", "--policy", policy, recorded(tmp_path / "j", life))
+
+    assert (done.exit_code, violations(done)) == (0, [])
+    assert "nobody looks at what containers use: p/hog" in done.stderr
