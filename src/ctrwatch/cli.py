@@ -9,7 +9,6 @@ violation as severe as --fail-on says.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -23,14 +22,13 @@ from ctrwatch.commands.actions import actions, needs_openssl, options as action_
 from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.history_cli import history
 from ctrwatch.commands.lean import leave_out_openssl
+from ctrwatch.commands.metrics_options import exposing, options as metrics_options
 from ctrwatch.commands.policy_cli import policy
 from ctrwatch.commands.report_cli import report
 from ctrwatch.core.text import clean, escaped
-from ctrwatch.errors import CtrwatchError, InputError
+from ctrwatch.errors import CtrwatchError
 
 if TYPE_CHECKING:
-    from ctrwatch.commands.configured import Configured
-    from ctrwatch.commands.exposed import Exposed
     from ctrwatch.commands.kept import Kept
     from ctrwatch.core.configuration import FormatName, SensorName, Sockets
     from ctrwatch.sensor.host import Host
@@ -208,11 +206,7 @@ def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
     metavar="SECONDS",
     help="How often old containers are looked at; young ones are more often.  [default: 60]",
 )
-@click.option(
-    "--metrics",
-    metavar="ADDRESS",
-    help="Serve /metrics and /healthz at 127.0.0.1:PORT, or at unix:/PATH.",
-)
+@metrics_options
 @action_options
 @verdict_options
 @_watch_options
@@ -233,6 +227,7 @@ def events(
     keep_days: float,
     keep_mb: int,
     metrics: str | None,
+    metrics_containers: int | None,
     config: Path | None,
     wait: float | None,
     sockets: Sequence[str],
@@ -260,6 +255,7 @@ def events(
         state=_text(state),
         audit=audit,
         metrics=metrics,
+        metrics_containers=metrics_containers,
         usage=usage,
         usage_at=usage_at or None,
         usage_every=usage_every,
@@ -277,7 +273,7 @@ def events(
     from ctrwatch.commands.events import Extras, run
 
     acts = actions(asked, settings(configured.value).state)
-    with _exposed(configured) as exposed:
+    with exposing(configured) as exposed:
         judged = verdicts(Asked(**asked), configured.value.wait or 0)
         if judged is not None and not configured.value.usage:
             judged.without_use(refuse=True)
@@ -425,17 +421,6 @@ def _keeps(path: Path | None, days: float, megabytes: int) -> Callable[[Host], K
 
     keep = Keep(days, megabytes).checked()
     return lambda host: Kept(path, keep, host)
-
-
-def _exposed(configured: Configured) -> contextlib.AbstractContextManager[Exposed | None]:
-    if configured.value.metrics is None:
-        return contextlib.nullcontext()
-    from ctrwatch.commands.exposed import Exposed
-
-    try:
-        return Exposed(configured.value.metrics)
-    except InputError as error:
-        raise configured.blamed("metrics", error) from None
 
 
 def _configured(config: Path | None, sockets: Sequence[str]) -> Sockets:

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from ctrwatch.figures import (
+from ctrwatch.model import Limits, Missing, Process, Runtime, Security
+from ctrwatch.use import (
     Bill,
     HostFigures,
     HostRates,
@@ -23,7 +24,6 @@ from ctrwatch.figures import (
     Unread,
     Usage,
 )
-from ctrwatch.model import Limits, Missing, Process, Runtime, Security
 
 __all__ = (
     "Audit",

@@ -36,12 +36,16 @@ _TURN_NS: Final = 1_000_000  # the same where a thousand rules on use make a loo
 _REST: Final = 9  # times as long as the looks took: a tenth of a core in the worst case
 # When the kernel's word of a kill comes the count is not there yet on v1; it takes a millisecond.
 _KILL_S: Final = (0.002, 0.02, 0.1)
+# v2's comes when a container reaches its limit, and again 10 ms later at the earliest. When its first
+# process is killed the cgroup, with the count, may have gone by then: it is looked for at once.
+_LIMIT_S: Final = (*((0.002,) * 6), *((0.01,) * 3), 0.05)
+_LIMIT_PAUSE_NS: Final = 1_000_000_000  # one that is always at its limit is no news
 # Until the first process's parent has waited for it: a shim does at once, a busy one later.
 _WAITED_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 class _Subject:
-    __slots__ = ("cgroup", "ended", "heard", "kills", "living")
+    __slots__ = ("at_limit_ns", "cgroup", "ended", "heard", "kills", "living")
 
     def __init__(self, cgroup: CgroupKey) -> None:
         self.cgroup = cgroup  # one of its directories
@@ -49,6 +53,7 @@ class _Subject:
         self.ended = False  # its first process
         self.heard = False  # kills are
         self.kills: int | None = None
+        self.at_limit_ns: int | None = None  # when its kills were last looked for closely
 
 
 class Meter:
@@ -72,7 +77,7 @@ class Meter:
         self._attention = Attention(settled_ns, ages_ns)
         self._host = HostUse(settled_ns, self._host_looked)
         self._ooms, self._ends = (
-            Ooms(self._oom, self._oom_to_come),
+            Ooms(self._at_limit, self._oom_to_come),
             Ends(self._last_look, self._ended),
         )
         self._subjects: dict[int, _Subject] = {}
@@ -98,6 +103,8 @@ class Meter:
         else:
             self._hear_kills(serial)
             self._ends.watch(serial, change.task.pid, change.task.start_ns)
+            self._attention.started(serial, boot_clock_ns())
+            self._plan()
 
     def first(self, serial: int, pid: int | None, start_ns: int = 0) -> None:
         """
@@ -216,6 +223,16 @@ class Meter:
             self._read(serial)
         elif turns:
             self._loop.call_later(turns[0], self._oom, serial, turns[1:])
+
+    def _at_limit(self, serial: int) -> None:
+        """It has reached its memory limit, or a process of it was killed: v2 does not say which."""
+        if (subject := self._subjects.get(serial)) is None:
+            return
+        now_ns = boot_clock_ns()
+        news = subject.at_limit_ns is None or now_ns - subject.at_limit_ns >= _LIMIT_PAUSE_NS
+        if news:
+            subject.at_limit_ns = now_ns
+        self._oom(serial, _LIMIT_S if news else ())
 
     def _oom_to_come(self, serial: int) -> None:
         self._oom(serial, _KILL_S)

@@ -33,6 +33,8 @@ from tests.unit.cgroup_files import V2
 PATH = f"/docker/{CID}"
 DEADLINE_S = 10.0
 S = 1_000_000_000
+MANY = 10_007
+LOOKS = 101
 
 
 def boot_ns() -> int:
@@ -240,6 +242,46 @@ async def test_what_ends_is_forgotten(watched: Watched, child: subprocess.Popen[
 
     assert watched.meter._subjects == {}
     assert len(os.listdir("/proc/self/fd")) <= files + 1  # inotify's
+
+
+async def test_ten_thousand_that_are_due_at_once_take_a_tenth_of_a_core(watched: Watched) -> None:
+    kernel = Kernel()
+    for number in range(MANY):
+        container_id = f"{number:064x}"
+        directory = watched.directory.parent / container_id
+        directory.mkdir()
+        born = kernel.mkdir(f"/docker/{container_id}", runc(container_id))
+        cgroup = CgroupKey(0, directory.stat().st_ino)
+        watched.feed(replace(born, boot_ns=boot_ns() - 60 * S, cgroup=cgroup))
+    began_s, cpu_s, seen = time.monotonic(), time.thread_time(), len(watched.looks())
+    await until(lambda: len(watched.looks()) >= seen + LOOKS)
+
+    assert time.thread_time() - cpu_s < 0.2 * (time.monotonic() - began_s)  # with the waiting
+    for serial in [*watched.meter._subjects]:
+        watched.meter.heard(Gone(serial=serial, boot_ns=boot_ns()))
+    assert len(watched.meter._attention) == 0
+
+
+async def test_a_kill_that_no_word_comes_of_is_looked_for_where_the_limit_was_reached(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    """v2 tells of the limit, and of a kill 10 ms later at the earliest: the cgroup may have gone by then."""
+    watched.is_born()
+    watched.starts(child.pid)
+    await until(watched.looks)
+    events, silent = watched.directory / "memory.events", watched.directory / "silent"
+    with events.open("r+b") as file:
+        file.write(b"low 1")  # one word of the kernel, and no more kills than before
+    [subject] = watched.meter._subjects.values()
+    await until(lambda: subject.at_limit_ns)
+    silent.write_bytes(b"max 1\noom 1\noom_kill 3\n")
+    (watched.directory / "kept").hardlink_to(events)
+    silent.rename(events)  # inotify says nothing: the file that it watches is the one that is kept
+    await until(lambda: watched.looks()[-1].usage.oom_kills == 3)
+
+    found = next(look for look in watched.looks() if look.usage.oom_kills == 3)
+    assert subject.at_limit_ns is not None
+    assert found.boot_ns - subject.at_limit_ns < S // 2  # the next look by the clock is later
 
 
 # --- ends and kills, each by itself -----------------------------------------------------------

@@ -92,6 +92,30 @@ def test_a_hierarchy_that_is_not_mounted_counts_nothing(tmp_path: Path) -> None:
     assert used.missing["memory_bytes"] is Unread.NO_CONTROLLER
 
 
+def test_controllers_that_v1_has_are_not_looked_for_in_the_unified_hierarchy(
+    tmp_path: Path,
+) -> None:
+    """A host on which only the CPU is counted, and by v2; its cgroups have no files of the others."""
+    tree = Tree(tmp_path, {0: ""})
+    (tmp_path / "0/cgroup.controllers").write_text("cpu\n")
+    reader = UsageReader(Host("h", "b", "6.18", {0: Hierarchy(0, str(tmp_path / "0"), "")}))
+
+    used = reader.read(tree.make({key: raw for key, raw in V2.items() if key[1] == "cpu.stat"}))
+
+    assert used.throttled_periods == 7
+    for name in ("memory_bytes", "oom_kills", "io_read_bytes", "pids", "pids_limit"):
+        assert used.missing[name] is Unread.NO_CONTROLLER
+
+
+def test_a_limit_of_zero_and_one_that_is_none(v2: Tree) -> None:
+    zero = v2.make({**V2, (2, "memory.max"): b"0\n", (2, "pids.max"): b"0\n"})
+    none = v2.make({**V2, (2, "memory.max"): b"max\n", (2, "pids.max"): b"max\n"}, "/docker/b")
+
+    for living, limit in ((zero, 0), (none, None)):
+        used = v2.reader.read(living)
+        assert (used.memory_limit_bytes, used.pids_limit, used.missing) == (limit, limit, {})
+
+
 def test_a_cgroup_that_has_gone_is_a_value(v2: Tree) -> None:
     living = v2.make(V2)
     shutil.rmtree(v2.directory(0))

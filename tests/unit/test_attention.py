@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, strategies as st
 
 from ctrwatch.core.attention import Attention
@@ -49,6 +50,22 @@ def test_the_settled_beat_is_the_longest() -> None:
 
 def test_an_age_that_is_to_be_told_is_met() -> None:
     assert {7.5, 90.25} <= set(ages(newborn(60, 7.5, 90.25), 100))
+
+
+def test_who_has_just_started_is_looked_at_thrice_before_the_first_second_is_over() -> None:
+    """Of a container that lives for 300 ms, where its last look comes too late."""
+    attention = newborn()
+    attention.started(1, BORN_NS + S // 4)
+
+    assert ages(attention, 3) == [0.3, 0.45, 0.75, 1.0, 2.0, 3.0]
+
+
+def test_one_that_starts_long_after_its_birth_is_looked_at_then() -> None:
+    attention = newborn()
+    ages(attention, 400)
+    attention.started(1, BORN_NS + 400 * S)
+
+    assert ages(attention, 401) == pytest.approx([400.05, 400.2, 400.5])
 
 
 def test_who_is_roused_is_looked_at_each_second_for_a_while() -> None:

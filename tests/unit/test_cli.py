@@ -100,6 +100,43 @@ def test_a_mistake_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(
+            ("5",), "5: there are no metrics; give --metrics ADDRESS, too", id="no-metrics"
+        ),
+        pytest.param(
+            ("5", "--metrics", "127.0.0.1:0"),
+            "5: what containers use is not read; give --usage, too",
+            id="no-usage",
+        ),
+        pytest.param(
+            ("301", "--metrics", "127.0.0.1:0", "--usage"),
+            "301: give a number from 0 to 300",
+            id="too-many",
+        ),
+        pytest.param(("-1",), "-1: give a number from 0 to 300", id="fewer-than-none"),
+    ],
+)
+def test_series_of_containers_that_can_not_be_had(arguments: tuple[str, ...], says: str) -> None:
+    result = ctrwatch("events", "--metrics-containers", *arguments)
+
+    assert result.exit_code == 2
+    assert result.output == f"ctrwatch: --metrics-containers {says}\n"
+
+
+def test_series_of_containers_that_a_file_asks_for_in_vain(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("metrics_containers = 5\n")
+    result = ctrwatch("events", "--config", str(file))
+
+    assert result.exit_code == 2
+    assert result.output == (
+        f"ctrwatch: {file}: metrics_containers: 5: there are no metrics; give --metrics ADDRESS, too\n"
+    )
+
+
 @pytest.mark.parametrize("command", ["doctor", "events", "ps"])
 @pytest.mark.parametrize(
     "given",

@@ -37,6 +37,7 @@ sensor = "fanotify"
 state = "/s"
 audit = 0
 metrics = "unix:/m"
+metrics_containers = 23
 usage = true
 usage_at = [5, 30.5]
 usage_every = 90
@@ -56,7 +57,7 @@ def test_every_key_can_be_said() -> None:
     assert said(value).keys() == KEYS.keys()
     assert value == Configuration(
         wait=1.0, existing=False, raw=True, record="/r", sensor="fanotify", state="/s", audit=0.0,
-        metrics="unix:/m", usage=True, usage_at=(5.0, 30.5), usage_every=90.0,
+        metrics="unix:/m", metrics_containers=23, usage=True, usage_at=(5.0, 30.5), usage_every=90.0,
         sockets=Sockets(docker=("/d1", "/d2"), containerd=(), cri=("/c",)),
         output=Output(format="tracee", path="/o"),
     )  # fmt: skip
@@ -95,6 +96,8 @@ def test_a_file_may_say_nothing(content: bytes) -> None:
         ('output.format = "xml"', 'output.format: not "text", "json" or "tracee": "xml"'),
         ('output.path = "/a\\u0000"', 'output.path: not an absolute path: "/a\\u0000"'),
         ('metrics = ""', 'metrics: not an address as "127.0.0.1:9470" or "unix:/PATH": ""'),
+        ("metrics_containers = 301", "metrics_containers: not a number from 0 to 300: 301"),
+        ("metrics_containers = -1", "metrics_containers: not a number from 0 to 300: -1"),
         ("wiat = 1", "wiat: no such key; did you mean wait?"),
         ("[socket]\ndocker = []", "socket: no such key; did you mean sockets?"),
         ("sockets.dokcer = []", "sockets.dokcer: no such key; did you mean sockets.docker?"),

@@ -135,6 +135,27 @@ def test_there_is_no_reading_of_a_cgroup_that_has_gone_or_a_birth_that_is_not_to
     assert ended.readings == untold.readings == []
 
 
+def test_a_counter_that_goes_back_makes_no_reading_smaller() -> None:
+    life = Life()
+    for age_s, cpu_s in ((1, 9.0), (2, 1.0), (3, 2.0), (4, 11.0)):
+        life.sample(age_s, replace(USED, cpu_seconds=cpu_s))
+
+    assert [each.usage.cpu_seconds for each in life.readings] == [9.0, 9.0, 9.0, 11.0]
+    assert [each.rates.cpu_cores for each in life.readings if each.rates] == [9.0, 0.0, 0.0, 2.0]
+
+
+def test_a_clock_that_jumps_gives_no_rate_that_could_not_be() -> None:
+    """Back, where no time has passed, and ahead, by an hour of sleep."""
+    life = Life()
+    for age_s, cpu_s in ((5, 1.0), (4, 2.0), (-3, 3.0), (6, 4.0), (3606, 5.0)):
+        life.sample(age_s, replace(USED, cpu_seconds=cpu_s))
+
+    ages = [each.age_seconds for each in life.readings]
+    cores = [each.rates.cpu_cores if each.rates else None for each in life.readings]
+    assert ages == [5, 4, None, 6, 3606]
+    assert cores == pytest.approx([0.2, 0.5, None, 3.0, 1 / 3600], abs=1e-6)
+
+
 def test_ages_that_were_slept_through_are_told_as_one() -> None:
     [told] = Life().sample(3600.0)
 
@@ -214,7 +235,7 @@ def test_a_race_that_is_lost_leaves_what_was_known_and_says_so() -> None:
     assert bill is not None
     assert bill.read_before_end_seconds == pytest.approx(0.6, abs=1e-3)
     assert (bill.cpu_seconds, bill.memory_peak_bytes, bill.final) == (5.0, 1000, False)
-    assert bill.missing["throttled_seconds"] is Unread.GONE  # known by neither
+    assert bill.missing["throttled_seconds"] is Unread.NO_CONTROLLER  # as it was before
 
 
 def test_of_one_that_was_never_read_all_is_missing() -> None:

@@ -151,6 +151,13 @@ def test_what_has_gone_keeps_what_was_known() -> None:
     assert later(gone, gone).missing == gone.missing
 
 
+def test_a_look_that_came_too_late_is_no_reason_where_there_was_one() -> None:
+    """A look by the clock after the last one: the cgroup has gone by then."""
+    known = usage({**V2, (2, "io.stat"): Unread.NOT_OFFERED})
+
+    assert later(known, usage(dict.fromkeys(V2, Unread.GONE))) == known
+
+
 def test_since_birth_all_counters_were_zero() -> None:
     said = rates(None, Usage(cpu_seconds=5.0, throttled_seconds=1.0), 10.0)
 

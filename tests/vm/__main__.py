@@ -2,7 +2,8 @@
 Run a command on another machine: cgroup v2, systemd as pid 1, Debian's own kernel.
 
     python -m tests.vm                                vm.json: every way to make a container;
-                                                      service.json: packaging/ctrwatch.service
+                                                      service.json: packaging/ctrwatch.service;
+                                                      usage.xml: what containers use
     python -m tests.vm --keep                         and the support table's column "vm"
     python -m tests.vm sh -c 'podman info >/results/info'
 
@@ -27,6 +28,7 @@ from tests.vm.machine import Machine
 
 MATRIX = ("python3", "-m", "tests.matrix", "--column", "vm", "--results", "/results/vm.json")
 SERVICE = ("python3", "-m", "tests.vm.service", "/results/service.json")
+USAGE = ("python3", "-m", "tests.vm.usage", "/results/usage.xml")
 RESULT = ROOT / "tests/matrix/results/vm.json"
 DEADLINE_S = 1080.0  # with boot and shutdown below twenty minutes
 JOURNAL = ("sh", "-c", "journalctl --boot --no-pager >/results/journal.txt")
@@ -50,7 +52,9 @@ def main() -> int:
         place.mkdir(parents=True, exist_ok=True)
         with _alone(place):
             code = run(
-                place, [chosen.command] if chosen.command else [MATRIX, SERVICE], chosen.deadline
+                place,
+                [chosen.command] if chosen.command else [MATRIX, SERVICE, USAGE],
+                chosen.deadline,
             )
         if chosen.keep and code == 0:
             shutil.copyfile(place / "results/vm.json", RESULT)

@@ -11,10 +11,12 @@ import os
 import re
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,7 @@ from tests.vm.disk import ROOT
 UNIT: Final = "ctrwatch.service"
 PLACE: Final = Path("/etc/systemd/system", UNIT)
 PROGRAM: Final = Path("/usr/local/bin/ctrwatch")
+METADATA: Final = Path(site.getsitepackages()[0], "ctrwatch.dist-info/METADATA")
 # As an installation leaves it, from the checkout and the packages beside it.
 SCRIPT: Final = f"""#!/bin/sh
 export PYTHONPATH={os.environ.get("PYTHONPATH", "")}
@@ -40,6 +43,9 @@ exec python3 -m ctrwatch "$@"
 """
 CONFIG: Final = Path("/etc/ctrwatch.toml")
 WATCHDOG_S: Final = 10  # for the test; an emulated machine is slow
+# As the unit says that it may be asked for more.
+STORE: Final = "/var/lib/ctrwatch/history.db"
+ASKED: Final = f"ctrwatch events --state /var/lib/ctrwatch --usage --store {STORE}"
 DEADLINE_S: Final = 90
 # Each place where evidence lies: root's daemon and its files, a storage, a user's, a bare
 # bundle, a configuration, and a machine below systemd.
@@ -61,6 +67,8 @@ class Result(msgspec.Struct, kw_only=True):
     reloaded: bool  # a file that was not there before
     restarted: bool  # after it had hung
     ended: dict[str, str]
+    bills: list[bool]  # of the containers that ended: whether their last look was in time
+    kept: list[str]  # events of the history, by name
     exposure: float  # by systemd-analyze security: 0 is best, 10 worst
     said: list[str]
 
@@ -123,6 +131,12 @@ def main(results: Path) -> None:
         reloaded=reloaded,
         restarted=restarted,
         ended=ended,
+        bills=[
+            line.event.get("usage", {}).get("final", False)
+            for line in journal.lines
+            if line.event["event"] == "container_remove"
+        ],
+        kept=kept(),
         exposure=exposure(),
         said=journal.said,
     )
@@ -132,11 +146,14 @@ def main(results: Path) -> None:
 def install() -> None:
     PROGRAM.write_text(SCRIPT)
     PROGRAM.chmod(0o755)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    METADATA.parent.mkdir(parents=True)
+    METADATA.write_text(f"Metadata-Version: 2.1\nName: ctrwatch\nVersion: {version}\n")
     shutil.copyfile(ROOT / "packaging" / UNIT, PLACE)
     command("systemd-analyze", "verify", PLACE)
     drop_in = PLACE.with_suffix(".service.d") / "test.conf"
     drop_in.parent.mkdir()
-    drop_in.write_text(f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
+    drop_in.write_text(f"[Service]\nWatchdogSec={WATCHDOG_S}\nExecStart=\nExecStart={ASKED}\n")
     command("systemctl", "daemon-reload")
 
 
@@ -181,6 +198,11 @@ def hang(pid: int) -> bool:
         os.kill(pid, signal.SIGCONT)
         return False
     return True
+
+
+def kept() -> list[str]:
+    said = command(str(PROGRAM), "history", "--store", STORE, "--json")
+    return [json.loads(line)["event"] for line in said.splitlines()]
 
 
 def exposure() -> float:

@@ -39,6 +39,14 @@ def test_systemd_hears_how_it_stands(service: Result) -> None:
     assert (service.ended["Result"], service.ended["ExecMainStatus"]) == ("success", "0")
 
 
+def test_use_and_a_history_under_it(service: Result) -> None:
+    """What it may not write, open or call would show: a bill that could not be read is not final."""
+    births = sum(outcome.born for outcome in service.ways.values())
+    assert len(service.bills) >= births
+    assert any(service.bills)
+    assert service.kept.count("container_remove") >= births
+
+
 def test_every_thread_is_shut_in(service: Result) -> None:
     mask = sum(1 << NUMBERS[name] for name in READING)
     assert len(service.threads) > 1

@@ -10,6 +10,7 @@ from typing import Final
 from ctrwatch.config import Settings
 from ctrwatch.core.configuration import (
     BYTES_MAX,
+    CONTAINERS_MAX,
     DEFAULT,
     Configuration,
     Sockets,
@@ -19,7 +20,7 @@ from ctrwatch.core.configuration import (
 )
 from ctrwatch.errors import InputError
 
-__all__ = ("PATH", "Configured", "by_kind", "settings")
+__all__ = ("PATH", "Configured", "by_kind", "containers", "settings")
 
 PATH: Final = Path("/etc/ctrwatch.toml")
 
@@ -45,11 +46,12 @@ class Configured:
         self.is_there = raw is not None
         return overlaid(self._command, overlaid(theirs, DEFAULT))
 
-    def blamed(self, key: str, error: InputError) -> InputError:
-        """The same, naming the file where the option --*key* was not given."""
+    def blamed(self, option: str, error: InputError) -> InputError:
+        """The same, naming the file where the option --*option* was not given."""
+        key = option.replace("-", "_")
         if key in said(self._command):
             return error
-        return InputError(f"{self.path}: {str(error).replace(f'--{key} ', f'{key}: ', 1)}")
+        return InputError(f"{self.path}: {str(error).replace(f'--{option} ', f'{key}: ', 1)}")
 
 
 def settings(value: Configuration) -> Settings:
@@ -74,6 +76,20 @@ def settings(value: Configuration) -> Settings:
         ),
         sockets=by_kind(value.sockets),
     )
+
+
+def containers(value: Configuration) -> int:
+    """Of how many the metrics say what each uses. Raises InputError where that can't be had."""
+    number = value.metrics_containers or 0
+    if not 0 <= number <= CONTAINERS_MAX:
+        wrong = f"give a number from 0 to {CONTAINERS_MAX}"
+    elif number and value.metrics is None:
+        wrong = "there are no metrics; give --metrics ADDRESS, too"
+    elif number and not value.usage:
+        wrong = "what containers use is not read; give --usage, too"
+    else:
+        return number
+    raise InputError(f"--metrics-containers {number}: {wrong}")
 
 
 def by_kind(sockets: Sockets) -> dict[str, list[str]]:

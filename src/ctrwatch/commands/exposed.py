@@ -7,14 +7,19 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from prometheus_client.registry import Collector
+
 from ctrwatch.app import Heard, Watch
 from ctrwatch.core.chain import Report
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.core.tally import Acted, Told
+from ctrwatch.core.totals import Latest, Totals
 from ctrwatch.outputs.endpoint import Endpoint
 from ctrwatch.outputs.lines import LineOutput
 from ctrwatch.outputs.listening import Listening
 from ctrwatch.outputs.metrics import Exposition
+from ctrwatch.outputs.series import ByImage, InUse, OfContainers
 
 __all__ = ("Exposed",)
 
@@ -23,12 +28,19 @@ class Exposed:
     """
     `with Exposed("127.0.0.1:9470") as exposed: …` listens there, and answers while `serve` runs.
 
-    Raises InputError where it can't listen.
+    *usage*: what containers use is read; *containers*: of so many each by itself. Raises
+    InputError where it can't listen.
     """
 
-    def __init__(self, given: str) -> None:
+    def __init__(self, given: str, *, usage: bool, containers: int) -> None:
         self._listening = Listening(given)
-        self._told = Told()
+        self._told, self._totals = Told(), Totals(usage=usage)
+        self._latest = Latest(containers) if containers else None
+        self._shown: list[Collector] = [ByImage(self._totals)]
+        if usage:
+            self._shown.append(InUse(self._totals))
+        if self._latest is not None:
+            self._shown.append(OfContainers(self._latest, time.monotonic_ns))
 
     def __enter__(self) -> Self:
         return self
@@ -54,8 +66,15 @@ class Exposed:
             listener(heard)
             if isinstance(heard, Tell):
                 self._told.add(heard.event, time.time_ns())
+                self._totals.told(heard.event)
+                if self._latest is not None and heard.event.event == "container_remove":
+                    self._latest.ended(heard.event, time.monotonic_ns())
             elif isinstance(heard, Report):
                 self._told.events[heard.event.event] += 1
+            elif isinstance(heard, Reading):
+                self._totals.read(heard)
+                if self._latest is not None:
+                    self._latest.read(heard)
 
         return listen
 
@@ -63,6 +82,8 @@ class Exposed:
         self, watch: Watch, output: LineOutput, sensor: str, acted: Callable[[], Acted]
     ) -> None:
         """Answer until cancelled."""
-        shown = Exposition(lambda: watch.vitals, self._told, output, sensor, acted)
+        shown = Exposition(
+            lambda: watch.vitals, self._told, output, sensor, acted, more=self._shown
+        )
         routes = {"/metrics": shown.metrics, "/healthz": shown.health}
         await Endpoint(self._listening.socket, routes).serve()

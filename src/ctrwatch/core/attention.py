@@ -1,9 +1,9 @@
 """
 When to look at which container: attention that fades. Pure.
 
-A newborn is looked at each second of its first minute, then every 5 s until it is 5 minutes old,
-every 30 s until it is half an hour, then at the settled beat (or always at that, where it is
-shorter). What was roused (the kernel
+A newborn is looked at three times in the half second after its first instruction, each second of
+its first minute, then every 5 s until it is 5 minutes old, every 30 s until it is half an hour, then
+at the settled beat (or always at that, where it is shorter). What was roused (the kernel
 killed a process of it for want of memory) is looked at each second for ten more.
 
 Quick beats are counted from the birth. The slow ones are spread over their time, for a host starts
@@ -25,6 +25,9 @@ _FADING: Final = (
     (300 * _SECOND, 5 * _SECOND),
     (1800 * _SECOND, 30 * _SECOND),
 )
+# After its first instruction: of one that lives for less than a second, and is gone before its last
+# look (systemd removes the cgroup as soon as it is empty), this is all that is ever known.
+_EARLY_NS: Final = (_SECOND // 20, _SECOND // 5, _SECOND // 2)
 _ROUSED_NS: Final = 10 * _SECOND
 _PARTS: Final = 1499  # primes: whatever serials there are, they are spread
 _STRIDE: Final = 619
@@ -34,12 +37,13 @@ _APART_NS: Final = _SECOND // 25
 
 
 class _Subject:
-    __slots__ = ("born_ns", "due_ns", "part", "roused_ns")
+    __slots__ = ("born_ns", "due_ns", "early_ns", "part", "roused_ns")
 
     def __init__(self, born_ns: int, serial: int) -> None:
         self.born_ns = born_ns
         self.part = serial * _STRIDE % _PARTS  # of a slow beat: not all at once
         self.due_ns = 0
+        self.early_ns: tuple[int, ...] = ()
         self.roused_ns: int | None = None
 
 
@@ -66,6 +70,12 @@ class Attention:
         if len(self._heap) > 2 * len(self._subjects) + 64:
             self._heap = [(each.due_ns, one) for one, each in self._subjects.items()]
             heapq.heapify(self._heap)
+
+    def started(self, serial: int, now_ns: int) -> None:
+        """Its first instruction: one that lives shortly is seen at least once."""
+        if (subject := self._subjects.get(serial)) is not None:
+            subject.early_ns = tuple(now_ns + early_ns for early_ns in _EARLY_NS)
+            self._plan(serial, self._next(subject, now_ns))
 
     def rouse(self, serial: int, now_ns: int) -> None:
         """Something happened to it: look more often for a while."""
@@ -104,8 +114,8 @@ class Attention:
             shift_ns = beat_ns * subject.part // _PARTS
             due_ns = ((now_ns + shift_ns) // beat_ns + 1) * beat_ns - shift_ns
             due_ns = -(-due_ns // _SECOND) * _SECOND
-        ages = (subject.born_ns + age_ns for age_ns in self._ages_ns)
-        return min([due_ns, *(at_ns for at_ns in ages if now_ns < at_ns)])
+        chosen = (*subject.early_ns, *(subject.born_ns + age_ns for age_ns in self._ages_ns))
+        return min([due_ns, *(at_ns for at_ns in chosen if now_ns < at_ns)])
 
     def _beat(self, subject: _Subject, now_ns: int, age_ns: int) -> int:
         roused_ns = subject.roused_ns

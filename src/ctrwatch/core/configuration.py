@@ -22,6 +22,7 @@ from ctrwatch.errors import InputError
 
 __all__ = (
     "BYTES_MAX",
+    "CONTAINERS_MAX",
     "DEFAULT",
     "KEYS",
     "SOCKETS_MAX",
@@ -64,6 +65,13 @@ _Ages = Annotated[
     Meta(
         max_length=_AGES, description=f"a list of at most {_AGES} ages, in seconds from 1 to 86400"
     ),
+]
+# Each is seven series. To write those of 300 takes 15 ms, in which no birth is told; one has 20 ms
+# until its first instruction.
+CONTAINERS_MAX: Final = 300
+_Containers = Annotated[
+    int,
+    Meta(ge=0, le=CONTAINERS_MAX, description=f"a number from 0 to {CONTAINERS_MAX}"),
 ]
 _Bool = Annotated[bool, Meta(description="true or false")]
 FormatName = Literal["text", "json", "tracee"]
@@ -109,6 +117,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     state: Annotated[_Path | None, Meta(extra=_RESTART)] = None
     audit: Annotated[_Beat | None, Meta(extra=_RESTART)] = None
     metrics: Annotated[_Address | None, Meta(extra=_RESTART)] = None
+    metrics_containers: Annotated[_Containers | None, Meta(extra=_RESTART)] = None
     usage: Annotated[_Bool | None, Meta(extra=_RESTART)] = None
     usage_at: Annotated[_Ages | None, Meta(extra=_RESTART)] = None
     usage_every: Annotated[_Every | None, Meta(extra=_RESTART)] = None
@@ -123,6 +132,7 @@ DEFAULT: Final = Configuration(
     raw=False,
     sensor="auto",
     audit=600.0,
+    metrics_containers=0,
     usage=False,
     usage_at=(10.0, 60.0),
     usage_every=60.0,

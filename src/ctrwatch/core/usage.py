@@ -311,6 +311,7 @@ def later(before: Usage, now: Usage) -> Usage:
     """
     What is known after both looks: the later one's word, if it has one.
 
+    A cgroup that has gone says nothing new: why a figure was missing before still holds.
     Totals don't go back: who resets a counter (v1's `echo 0 > cpuacct.usage`) hides nothing
     of what was read before.
     """
@@ -323,7 +324,8 @@ def later(before: Usage, now: Usage) -> Usage:
         if name in now.missing:
             value = old
             if name in before.missing:
-                missing[name] = now.missing[name]
+                was, why = before.missing[name], now.missing[name]
+                missing[name] = was if why is Unread.GONE else why
         elif name in TOTALS and value is not None and old is not None:
             value = max(value, old)
         fields[name] = value

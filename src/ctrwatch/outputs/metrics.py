@@ -4,7 +4,7 @@ Metrics for Prometheus, and whether all is well: read when somebody asks, kept n
 `METRICS` is what there is; docs/metrics.md is made of it. A label has a value from a closed
 set (`LABELS`), never what a stranger chose: no id, name, image, path or socket. So the number
 of series is fixed, and each is there from the start, at 0: what has not happened yet can be
-told from what is not counted.
+told from what is not counted. What strangers chose is in outputs/series.py, and bounded there.
 
 Only `ctrwatch events --metrics` loads this module: prometheus-client costs 30 ms and 3 MB.
 """
@@ -30,7 +30,7 @@ from ctrwatch.model import Missing, Runtime
 from ctrwatch.outputs.endpoint import Reply
 from ctrwatch.outputs.lines import LineOutput
 
-__all__ = ("LABELS", "METRICS", "Exposition", "Metric", "ailing")
+__all__ = ("LABELS", "METRICS", "Exposition", "Metric", "ailing", "family")
 
 _SOURCES: Final = tuple(dict.fromkeys([step.source for step in STEPS] + [INIT.source]))
 _DAEMONS: Final = ("docker", "containerd", "cri")
@@ -189,11 +189,15 @@ class Exposition:
         output: LineOutput,
         sensor: str,
         acted: Callable[[], Acted] = Acted,
+        *,
+        more: Iterable[Collector] = (),
     ) -> None:
+        """*more*: what besides `METRICS` is shown."""
         self._vitals, self._output = vitals, output
         self._registry = CollectorRegistry()
         self._registry.register(_Ours(vitals, told, output, sensor))
-        self._registry.register(_Actions(acted))
+        for each in (_Actions(acted), *more):
+            self._registry.register(each)
         ProcessCollector(registry=self._registry)
 
     def metrics(self) -> Reply:
@@ -302,19 +306,23 @@ def _counted(name: str, counts: Mapping[_Key, int]) -> Family:
 
 
 def _family(name: str, values: _Values) -> Family:
-    metric = _NAMED[name]
+    return family(_NAMED[name], values)
+
+
+def family(metric: Metric, values: _Values) -> Family:
+    """*values*: of its labels, in their order, and the sample's."""
     made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = made(name, metric.means, labels=metric.labels)
+    samples = made(metric.name, metric.means, labels=metric.labels)
     for labels, value in values:
-        family.add_metric(labels, value)
-    return family
+        samples.add_metric(labels, value)
+    return samples
 
 
 def _histogram(name: str, values: Iterable[tuple[tuple[str, ...], Histogram]]) -> Family:
     metric = _NAMED[name]
-    family = HistogramMetricFamily(name, metric.means, labels=metric.labels)
+    samples = HistogramMetricFamily(name, metric.means, labels=metric.labels)
     for labels, histogram in values:
         bounds = [*map(str, map(float, histogram.bounds_s)), "+Inf"]
         buckets = list(zip(bounds, map(float, histogram.at_most()), strict=True))
-        family.add_metric(labels, buckets, histogram.sum_s)
-    return family
+        samples.add_metric(labels, buckets, histogram.sum_s)
+    return samples
