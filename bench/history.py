@@ -13,7 +13,16 @@ import msgspec
 from bench.page import Row, Scale, Section, megabytes
 from bench.progress import say
 from ctrwatch.core.describe import rfc3339
-from ctrwatch.event import ContainerEvent, EventName, Violation
+from ctrwatch.event import (
+    Bill,
+    ContainerEvent,
+    EventName,
+    HostFigures,
+    HostRates,
+    HostUsage,
+    Violation,
+)
+from ctrwatch.outputs.heaviest import By, heaviest
 from ctrwatch.outputs.history import Asked, History
 from ctrwatch.outputs.store import Keep, Store
 from tests.golden.test_golden import HERE as GOLDEN
@@ -36,6 +45,10 @@ def measure(scale: Scale) -> Section:
             asked = [
                 Row(f"{what}, ms", _asked(history, question))
                 for what, question in _questions(scale.rows)
+            ]
+            asked += [
+                Row(f"{what}, ms", _weighed(history, question, by))
+                for what, question, by in _costs(scale.rows)
             ]
             say("history: verifying")
             begun_s = time.monotonic()
@@ -67,7 +80,7 @@ def _write(path: Path, number: int) -> tuple[float, float]:
     return (time.monotonic() - begun_s) / number * 1e6, cpu_s / number * 1e6
 
 
-def _events(number: int) -> Iterator[ContainerEvent | Violation]:
+def _events(number: int) -> Iterator[ContainerEvent | Violation | HostUsage]:
     """Lives of containers as they were recorded, each with a name, an id and a time of its own."""
     samples = _samples()
     for at in range(number):
@@ -75,6 +88,9 @@ def _events(number: int) -> Iterator[ContainerEvent | Violation]:
         sample, life = samples[at // 3 % len(samples)], at // 3
         if at % 101 == 100:
             yield _violation(sample, life, time_ns)
+            continue
+        if at % 101 == 50:
+            yield _host(at, time_ns)
             continue
         yield msgspec.structs.replace(
             sample,
@@ -87,7 +103,29 @@ def _events(number: int) -> Iterator[ContainerEvent | Violation]:
             container_image_digest=f"sha256:{life % 679:064x}",
             pod_name=f"job-{life}" if life % 2 else "",
             pod_namespace=f"team-{life % 17}" if life % 2 else "",
+            usage=_bill(life) if at % 3 == 2 else None,
         )
+
+
+def _bill(life: int) -> Bill:
+    return Bill(
+        duration_seconds=14.0, exit_code=0, final=True, read_before_end_seconds=0.01,
+        cpu_seconds=life * 7919 % 10_007 / 1000, memory_peak_bytes=life * 104_729 % 1_000_003 << 10,
+        oom_kills=0, io_read_bytes=life * 31 % 997 << 12, io_write_bytes=0,
+    )  # fmt: skip
+
+
+def _host(at: int, time_ns: int) -> HostUsage:
+    return HostUsage(
+        id=f"{at:032x}",
+        time=rfc3339(time_ns),
+        host="bench",
+        usage=HostFigures(
+            cpus=4, cpu_seconds=at * 5.0, memory_bytes=1 << 30, memory_total_bytes=1 << 34,
+            io_read_bytes=at << 16, io_write_bytes=at << 15,
+        ),
+        rates=HostRates(seconds=707.0, cpu_cores=0.7),
+    )  # fmt: skip
 
 
 def _violation(sample: ContainerEvent, life: int, time_ns: int) -> Violation:
@@ -134,6 +172,24 @@ def _questions(rows: int) -> Iterator[tuple[str, Asked]]:
         "one namespace in the last 7 of 81 days",
         Asked(namespace="team-3", since_ns=_BEGIN_NS + rows * _APART_NS - 7 * 86_400 * 10**9),
     )
+
+
+def _costs(rows: int) -> Iterator[tuple[str, Asked, By]]:
+    since_ns = _BEGIN_NS + rows * _APART_NS - 7 * 86_400 * 10**9
+    yield "`history --heaviest`, the 20 of all", Asked(), "cpu"
+    yield "… by memory, born in the last 7 of 81 days", Asked(since_ns=since_ns), "memory"
+    yield "… of a glob of images, `*/app-42:*`", Asked(image="*/app-42:*"), "cpu"
+    yield "… of one namespace", Asked(namespace="team-3"), "io"
+
+
+def _weighed(history: History, question: Asked, by: By) -> str:
+    took_ms = []
+    number = 0
+    for _ in range(_RUNS):
+        begun_ns = time.monotonic_ns()
+        number = len(heaviest(history, question, by, 20))
+        took_ms.append((time.monotonic_ns() - begun_ns) / 1e6)
+    return f"{statistics.median(took_ms):.1f} ({number:,} containers)"
 
 
 def _asked(history: History, question: Asked) -> str:

@@ -49,6 +49,14 @@ USAGE: Final = {
     "Rates": "**`rates`**: the same for a second.",
 }
 
+HOST: Final = {
+    "HostUsage": "**`host_usage`**: what all of the host uses, containers or not: at each birth and each end, but"
+    " at most once a second; every 10 s while a container of less than five minutes lives, then every"
+    " `--usage-every` seconds, and never while none lives.",
+    "HostFigures": "**`usage`** of it. Totals are since the boot.",
+    "HostRates": "**`rates`** of it, for a second.",
+}
+
 FIGURES: Final = {
     "cpu_seconds": "CPU time of all its tasks",
     "cpu_user_seconds": "… of it in user mode",
@@ -73,11 +81,11 @@ FIGURES: Final = {
     "usage": "below",
     "missing": "`null` figure: reason",
     "cpu_waited_percent": "of the last 10 s some task waited for a CPU",
-    "cpu_waited_seconds": "… in its whole life",
+    "cpu_waited_seconds": "… in its whole life; of the host: since the boot",
     "memory_waited_percent": "of the last 10 s some task waited for memory",
-    "memory_waited_seconds": "… in its whole life",
+    "memory_waited_seconds": "… in its whole life; of the host: since the boot",
     "io_waited_percent": "of the last 10 s some task waited for I/O",
-    "io_waited_seconds": "… in its whole life",
+    "io_waited_seconds": "… in its whole life; of the host: since the boot",
 }
 UNREAD: Final = {
     Unread.NO_CONTROLLER: "The cgroup controller that counts it is not enabled for the container's cgroup, or not mounted.",
@@ -366,6 +374,7 @@ def _of_use() -> Iterator[str]:
     yield from ("", "## What a container uses", "")
     yield "With `--usage` only: [usage.md](usage.md). Totals are since the container's cgroup was made."
     yield from _tables(USAGE)
+    yield from _tables(HOST)
     yield from ("", "A figure that is `null` has its reason in `missing`:", "")
     yield from ("| reason | meaning |", "|---|---|")
     for reason in Unread:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ctrwatch.app import watch
     from ctrwatch.config import Settings
     from ctrwatch.errors import CtrwatchError, HostError, InputError
-    from ctrwatch.event import Audit, ContainerEvent, Flood, WatchGap
+    from ctrwatch.event import Audit, ContainerEvent, Flood, HostUsage, WatchGap
 
 __all__ = (
     "Audit",
@@ -26,6 +26,7 @@ __all__ = (
     "CtrwatchError",
     "Flood",
     "HostError",
+    "HostUsage",
     "InputError",
     "Settings",
     "WatchGap",
@@ -39,6 +40,7 @@ _HOMES: Final = {
     "CtrwatchError": "ctrwatch.errors",
     "Flood": "ctrwatch.event",
     "HostError": "ctrwatch.errors",
+    "HostUsage": "ctrwatch.event",
     "InputError": "ctrwatch.errors",
     "Settings": "ctrwatch.config",
     "WatchGap": "ctrwatch.event",

@@ -402,7 +402,7 @@ async def watch(
 
     Yields an async iterator of `ContainerEvent`, in order: first the containers that are
     there, then what happens. With *host_events* there are also events of no one container
-    among them: `WatchGap`, `Audit`, `Flood`. Without, what they say of losses is in the log.
+    among them: `WatchGap`, `Audit`, `Flood`, `HostUsage`. Without, what they say of losses is in the log.
 
     A reader that lags 10,000 events behind misses the ones that come then; the number is
     logged. Raises HostError where the host can't be watched (no privilege, no BTF, no

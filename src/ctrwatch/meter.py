@@ -19,11 +19,13 @@ from typing import Final
 from ctrwatch.core.attention import Attention
 from ctrwatch.core.chain import Chain, Input
 from ctrwatch.core.changes import Begun, Born, Gone, Living, Placed, Started
+from ctrwatch.core.hostuse import HostSampled
 from ctrwatch.core.ledger import Exited, Sampled
-from ctrwatch.event import Usage
+from ctrwatch.event import HostFigures, Usage
 from ctrwatch.model import NOWHERE, CgroupKey
 from ctrwatch.sensor.ends import End, Ends
 from ctrwatch.sensor.host import Host, boot_clock_ns
+from ctrwatch.sensor.hostuse import HostUse
 from ctrwatch.sensor.ooms import Ooms
 from ctrwatch.sensor.usage import UsageReader
 
@@ -73,6 +75,7 @@ class Meter:
         self._chain, self._feed = chain, feed
         self._reader = UsageReader(host)
         self._attention = Attention(settled_ns, ages_ns)
+        self._host = HostUse(settled_ns, self._host_looked)
         self._ooms, self._ends = (
             Ooms(self._at_limit, self._oom_to_come),
             Ends(self._last_look, self._ended),
@@ -88,6 +91,7 @@ class Meter:
         if isinstance(change, Born):
             self._born(change)
         elif isinstance(change, Gone):
+            self._host.heard(change)
             self._drop(serial)
         elif serial not in self._subjects:
             pass  # it is remembered only
@@ -137,6 +141,7 @@ class Meter:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        self._host.close()
         self._ooms.close()
         self._ends.close()
 
@@ -146,6 +151,7 @@ class Meter:
         if born.cgroup == NOWHERE:
             return  # it has ended, and is remembered only
         self._subjects[born.serial] = _Subject(born.cgroup)
+        self._host.heard(born)
         listed, born_ns = born.listed, born.boot_ns
         if listed is not None:
             born_ns = listed.init_start_ns or 0  # not known: as old as the boot
@@ -216,6 +222,9 @@ class Meter:
         subject = self._subjects[serial]
         subject.kills = usage.oom_kills
         self._feed(Sampled(boot_ns=at_ns, serial=serial, usage=usage, final=subject.ended))
+
+    def _host_looked(self, at_ns: int, usage: HostFigures) -> None:
+        self._feed(HostSampled(boot_ns=at_ns, usage=usage))
 
     # --- by the kernel's word ---------------------------------------------------------------
 

@@ -17,13 +17,15 @@ from msgspec.structs import replace
 
 from ctrwatch.core.chain import Chain, Header, Input
 from ctrwatch.core.changes import Born, Gone, Placed, Started
+from ctrwatch.core.hostuse import HostSampled
 from ctrwatch.core.ledger import Exited, Sampled
 from ctrwatch.core.story import Tell
-from ctrwatch.event import Bill
+from ctrwatch.event import Bill, Unread
 from ctrwatch.meter import Meter
 from ctrwatch.model import CgroupKey, ContainerId, Leads, Listed, RawEvent
 from ctrwatch.sensor.ends import Ends
 from ctrwatch.sensor.host import Hierarchy, Host
+from ctrwatch.sensor.hostuse import read_host_figures
 from ctrwatch.sensor.ooms import Ooms
 from tests.unit.builders import CID, SOMEBODY, Kernel, runc
 from tests.unit.cgroup_files import V2
@@ -334,3 +336,42 @@ async def test_what_happens_in_one_is_not_anothers(tmp_path: Path) -> None:
     ooms.close()
 
     assert set(fired) == {2}
+
+
+async def test_the_host_is_looked_at_while_somebody_lives(watched: Watched) -> None:
+    def looks() -> list[HostSampled]:
+        return [item for item in watched.fed if isinstance(item, HostSampled)]
+
+    assert looks() == []
+    watched.is_born()
+    await until(looks)
+    watched.ends()
+    await until(lambda: len(looks()) == 2)
+
+    first, last = looks()
+    assert last.boot_ns - first.boot_ns >= S
+    assert last.usage.cpu_seconds is not None
+    assert first.usage.cpu_seconds is not None
+    assert last.usage.cpu_seconds >= first.usage.cpu_seconds
+    assert first.usage.memory_total_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf(
+        "SC_PHYS_PAGES"
+    )
+
+
+def test_what_the_host_does_not_have_has_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 8 kB\nMemAvailable: 5 kB\n")
+    (tmp_path / "stat").mkdir()
+    said = read_host_figures(str(tmp_path))
+
+    assert said.memory_bytes == 3072
+    assert said.missing["cpus"] is Unread.UNREADABLE
+    assert said.missing["io_read_bytes"] is Unread.NOT_OFFERED
+
+
+def test_a_long_list_of_disks_is_read_to_its_end(tmp_path: Path) -> None:
+    line = "8 0 sd{} 1 0 2 1 1 0 4 1 0 1 1 0 0 0 0 0 0\n"
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [a + b for a in letters for b in letters]
+    (tmp_path / "diskstats").write_text("".join(map(line.format, names)))
+
+    assert read_host_figures(str(tmp_path)).io_read_bytes == 676 * 2 * 512

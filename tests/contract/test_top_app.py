@@ -12,8 +12,8 @@ from textual.widgets import Input
 from ctrwatch.commands.top_app import Behind, TopApp
 from ctrwatch.commands.top_panels import Choice, Panel
 from ctrwatch.commands.top_table import Table
-from ctrwatch.event import ContainerEvent
-from ctrwatch.sensor.hostuse import HostUse
+from ctrwatch.event import ContainerEvent, HostFigures, HostRates
+from ctrwatch.sensor.hostuse import HostLook
 from tests.unit.boards import MB, Stage, bustle, crowded
 
 NEWEST_FIRST = ["unseen", "hungry-newborn", "done", "payments", "old"]
@@ -27,12 +27,15 @@ class Behaviour:
         self.stage = stage
         self.followed: list[Sequence[int]] = []
         self.word = ""
-        use = HostUse(cpus=2, cpu_cores=1.25, memory_bytes=8 << 30, memory_used_bytes=3 << 30)
+        host = HostLook(
+            HostFigures(cpus=2, memory_bytes=3 << 30, memory_total_bytes=8 << 30),
+            HostRates(seconds=2.0, cpu_cores=1.25),
+        )
         behind = Behind(
             stage.board,
             "testhost",
             lambda: stage.now_ns,
-            lambda: use,
+            lambda: host,
             self._last_told,
             self.followed.append,
             lambda: self.word,

@@ -11,7 +11,7 @@ import pytest
 from ctrwatch.app import Watch
 from ctrwatch.commands.top import _around, _quiet
 from ctrwatch.errors import HostError
-from ctrwatch.sensor.hostuse import HostUse
+from ctrwatch.sensor.hostuse import HostLook
 from tests.contract.test_top_app import Behaviour
 from tests.unit.boards import bustle
 
@@ -46,11 +46,11 @@ async def test_where_the_watch_fails_the_app_ends_first() -> None:
 async def test_where_the_app_fails_the_exit_code_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fails() -> HostUse:
+    def fails() -> HostLook:
         raise RuntimeError("a mistake of ours")
 
     top = Behaviour(bustle())
-    top.app._behind = top.app._behind._replace(host_use=fails)
+    top.app._behind = top.app._behind._replace(host_look=fails)
 
     assert await _around(cast("Watch", Idle()), top.app, app_runs(top)) == 1
     assert "a mistake of ours" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 
 from ctrwatch.commands.top_app import TopApp
 from ctrwatch.core.columns import COLUMNS
-from ctrwatch.core.frame import Container, Frame, HostFigures
+from ctrwatch.core.frame import Container, Frame
 
 PAGE = (Path(__file__).parents[2] / "docs/top.md").read_text()
 _REFS = re.compile(r".*/")
@@ -38,7 +38,7 @@ def rows(kind: type[msgspec.Struct]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", [Frame, HostFigures, Container], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Frame, Container], ids=lambda kind: kind.__name__)
 def test_the_fields_are_the_types(kind: type[msgspec.Struct]) -> None:
     assert "\n".join(rows(kind)) in PAGE
 

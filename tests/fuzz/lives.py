@@ -30,10 +30,11 @@ from ctrwatch.core.chain import (
 )
 from ctrwatch.core.changes import Begun, Born, Gone, Look, Placed, Started
 from ctrwatch.core.describe import wall_ns
+from ctrwatch.core.hostuse import HostSampled
 from ctrwatch.core.ledger import Exited, Reading, Sampled
 from ctrwatch.core.steps import INIT, STEPS
 from ctrwatch.core.story import Alarm, Ask, Tell
-from ctrwatch.event import ContainerEvent, ContainerUsage, Pressure, Unread, Usage
+from ctrwatch.event import ContainerEvent, ContainerUsage, HostFigures, Pressure, Unread, Usage
 from ctrwatch.model import (
     Answer,
     CgroupKey,
@@ -118,6 +119,11 @@ _USAGES: Final = (
     Usage(cpu_seconds=0.5, oom_kills=1, io_read_bytes=(1 << 63) - 1, pressure=Pressure()),
     Usage(missing=dict.fromkeys(("cpu_seconds", "oom_kills", "pressure"), Unread.GONE)),
     Usage(oom_kills=9, missing={"memory_bytes": Unread.UNREADABLE}),
+)  # fmt: skip
+_HOSTS: Final = (
+    HostFigures(), HostFigures(cpus=2, cpu_seconds=1e18, io_read_bytes=(1 << 63) - 1),
+    HostFigures(cpus=0, cpu_seconds=0.5, memory_bytes=7, pressure=Pressure()),
+    HostFigures(missing={"cpus": Unread.UNREADABLE}),
 )  # fmt: skip
 _SOURCES: Final = (*dict.fromkeys(step.source for step in STEPS), INIT.source, "nobody")
 _TEN: Final = (
@@ -262,7 +268,7 @@ class _Lives:
     def _rest(  # noqa: PLR0911 - one for each input
         self, first: int, second: int, third: int
     ) -> Input:
-        match third % 10:
+        match third % 11:
             case 0 | 1 if self._alarms:
                 alarm = self._alarms.pop(first % len(self._alarms))
                 self._now_ns = max(self._now_ns, alarm.boot_ns - second % 2)
@@ -283,6 +289,11 @@ class _Lives:
                     serial=first % 50,
                     usage=_USAGES[second % len(_USAGES)],
                     final=third % 3 == 0,
+                )
+            case 10:
+                return HostSampled(
+                    boot_ns=self._now_ns - (second % 11 == 0) * 5000 * _MS,
+                    usage=_HOSTS[second % len(_HOSTS)],
                 )
             case 7:
                 return Exited(boot_ns=self._now_ns, serial=first % 50, code=second % 256)

@@ -11,6 +11,7 @@ import pytest
 
 from ctrwatch.core import page
 from tests.unit.test_report import hostile
+from tests.unit.test_spending import stored, whole
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _LOOKS = """<!DOCTYPE html><body><iframe src="report.html" style="width:{width}px;height:900px;border:0"
@@ -21,8 +22,10 @@ _LOOKS = """<!DOCTYPE html><body><iframe src="report.html" style="width:{width}p
 
 @pytest.mark.skipif(_CHROMIUM is None, reason="there is no Chromium here")
 @pytest.mark.parametrize("width", [360, 900, 1280])
-def test_it_is_as_wide_as_the_window(tmp_path: Path, width: int) -> None:
-    (tmp_path / "report.html").write_text(page.html(hostile()))
+@pytest.mark.parametrize("costs", [False, True], ids=["hostile", "costly"])
+def test_it_is_as_wide_as_the_window(tmp_path: Path, width: int, *, costs: bool) -> None:
+    made = whole(stored(tmp_path / "history.db")) if costs else hostile()
+    (tmp_path / "report.html").write_text(page.html(made))
     looks = tmp_path / "looks.html"
     looks.write_text(_LOOKS.format(width=width))
 

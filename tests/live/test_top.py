@@ -156,7 +156,7 @@ def test_once_as_json(docker: Docker, quiet: str) -> None:
     assert (row["container_id"], row["container_name"]) == (quiet, "quiet-one")
     assert row["usage"]["memory_limit_bytes"] == 64 << 20
     assert row["rates"]["seconds"] == pytest.approx(1, abs=0.9)
-    assert whole["host_use"]["cpu_cores"] is not None
+    assert whole["host_rates"]["cpu_cores"] is not None
     assert whole["living"] >= 1
 
 

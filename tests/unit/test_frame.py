@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from ctrwatch.core.columns import view
-from ctrwatch.core.frame import Frame, HostFigures, frame, line
+from ctrwatch.core.frame import Frame, frame, line
+from ctrwatch.event import HostFigures
 from tests.unit.boards import OFFSET_NS, Stage, bustle
 
 
@@ -16,6 +17,7 @@ def whole(stage: Stage, limit: int | None = None) -> dict[str, Any]:
         stage.board,
         view(stage.board, stage.now_ns),
         HostFigures(cpus=2),
+        None,
         host="testhost",
         now_ns=stage.now_ns,
         offset_ns=OFFSET_NS,

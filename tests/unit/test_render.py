@@ -21,6 +21,9 @@ from ctrwatch.event import (
     Enforcement,
     Evidence,
     HostEvent,
+    HostFigures,
+    HostRates,
+    HostUsage,
     Image,
     Init,
     Rates,
@@ -532,13 +535,26 @@ USED = ContainerUsage(
     ),
     rates=Rates(seconds=10.0, cpu_cores=1.25),
 )
+HOSTS = HostUsage(
+    id="5f",
+    time=TIME,
+    host="node-1",
+    usage=HostFigures(
+        cpus=4,
+        cpu_seconds=812.5,
+        memory_bytes=9437184,
+        memory_total_bytes=67108864,
+        missing={"pressure": Unread.NOT_OFFERED},
+    ),
+    rates=HostRates(seconds=10.0, cpu_cores=1.25, io_read_bytes_per_second=4096.0),
+)
 OOM = msgspec.structs.replace(USED, event="container_oom", id="5f-oom-2", kills=2, rates=None)
 
 
 @pytest.mark.parametrize(
     "event",
-    [GAP, FOUND, VIOLATION, KILLED, USED, OOM],
-    ids=["gap", "audit", "violation", "enforcement", "usage", "oom"],
+    [GAP, FOUND, VIOLATION, KILLED, USED, OOM, HOSTS],
+    ids=["gap", "audit", "violation", "enforcement", "usage", "oom", "host"],
 )
 def test_an_event_of_the_watch_fits_the_schema(event: HostEvent | Verdict | ContainerUsage) -> None:
     line = json.loads(render.host_json_line(event))
@@ -572,6 +588,13 @@ def test_what_it_uses_is_a_sentence_that_can_do_no_harm() -> None:
     assert render.host_text_line(USED) == (
         "19:46:12.460  usage       docker 4f2b9c0d7e1a after 10 s: 1.25 cores, memory 9.0 MB of 64.0 MB,"
         " I/O 4.0 KB + 0 B, 3 tasks, throttled 1.2 s  (web\\x1b[31m)\n"
+    )
+
+
+def test_what_the_host_uses_is_a_sentence() -> None:
+    assert render.host_text_line(HOSTS) == (
+        "19:46:12.460  host        all of the host: 1.25 of 4 cores for 10 s,"
+        " memory 9.0 MB of 64.0 MB, I/O 4.0 KB + 0 B a second\n"
     )
 
 

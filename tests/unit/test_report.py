@@ -21,13 +21,16 @@ from hypothesis import given, settings, strategies as st
 from ctrwatch.cli import main
 from ctrwatch.commands.report import Question, made
 from ctrwatch.core import page, ran, reporting, rows
+from ctrwatch.core.costs import Cost
 from ctrwatch.core.coverage import Coverage, Start, covered_ns
 from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.markup import tag
-from ctrwatch.core.reporting import Chain, Report, Reporter
+from ctrwatch.core.reported import Chain, Report
+from ctrwatch.core.reporting import Reporter
 from ctrwatch.event import Audit, ContainerEvent, Creator, EventName, Image, Violation, WatchGap
 from ctrwatch.model import Runtime
 from ctrwatch.policies import load
+from tests.unit import costly
 from tests.unit.test_render import WEB
 from tests.unit.test_store import storing
 
@@ -92,6 +95,7 @@ def report(
     since: float = 0,
     until: float = 24,
     policies: Sequence[str] = (),
+    heaviest: Sequence[Cost] = (),
 ) -> Report:
     """*told*: in the order in which it was written."""
     written = [(seq, rows.body_of(event)) for seq, event in enumerate(told, 1)]
@@ -105,7 +109,12 @@ def report(
     for seq, keys, body in sorted(kept, key=lambda row: (row[1].time_ns, row[0])):
         if keys.time_ns < at(until):
             reporter.add(seq, keys, body)
-    return reporter.report(version="1", made_ns=at(until), chain=CHAIN)
+    return reporter.report(
+        version="1",
+        made_ns=at(until),
+        chain=CHAIN,
+        heaviest={"cpu": heaviest} if heaviest else None,
+    )
 
 
 # --- what was watched ---------------------------------------------------------------------
@@ -405,9 +414,17 @@ def hostile() -> Report:
         "message": HOSTILE, "rule": HOSTILE, "policy": HOSTILE, "tags": (HOSTILE,),
         "container_name": HOSTILE, "container_image": HOSTILE,
     }  # fmt: skip
+    cost = Cost(
+        born=rfc3339(at(1)), runtime=HOSTILE, container_id=HOSTILE, container_name=HOSTILE,
+        container_image=HOSTILE, cpu_seconds=5.0, missing={"cpu_share_of_used": "no_host"},
+    )  # fmt: skip
     return report(
-        [begin(0), birth(1, 1, **named), violation(1, 1, **words), found, end(4)],
+        [
+            *(begin(0), birth(1, 1, **named), violation(1, 1, **words), found),
+            *(costly.host(5000, 10), costly.host(5010, 25, since=5000, cores=1.5), end(4)),
+        ],
         policies=["approved-images", "attack-containers"],
+        heaviest=[cost],
     )
 
 
@@ -439,7 +456,7 @@ def test_any_text_stays_text(text: str, value: str) -> None:
     assert all(character.isprintable() for character in html)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_rows_that_somebody_changed_make_a_report_all_the_same(data: st.DataObject) -> None:
     gap = WatchGap(
@@ -448,7 +465,9 @@ def test_rows_that_somebody_changed_make_a_report_all_the_same(data: st.DataObje
     )  # fmt: skip
     update = birth(1, 1.1, "container_update", "-update-1")
     told: list[rows.Kept] = [
-        begin(0), birth(9, 0.5), birth(1, 1), update, violation(1, 1), gap, end(4)
+        begin(0), birth(9, 0.5), birth(1, 1), update, violation(1, 1), gap,
+        costly.used(1, 4000, 60, 5.0), costly.host(4000, 9, since=3990, cores=2.0),
+        costly.removed(1, 5000, 1400, 9.0), end(4),
     ]  # fmt: skip
     reporter = Reporter(at(0.7), at(24), load(["approved-images"]), [])
     for seq, event in enumerate(told, 1):

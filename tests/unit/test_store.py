@@ -14,9 +14,9 @@ import pytest
 
 from ctrwatch.core import rows
 from ctrwatch.core.describe import rfc3339, wall_ns
-from ctrwatch.core.hashchain import GENESIS, Head
+from ctrwatch.core.hashchain import GENESIS, Head, link_hash
 from ctrwatch.errors import InputError
-from ctrwatch.event import ContainerEvent, EventName, Violation, WatchGap
+from ctrwatch.event import Bill, ContainerEvent, EventName, Violation, WatchGap
 from ctrwatch.model import Runtime
 from ctrwatch.outputs import store as module
 from ctrwatch.outputs.database import STEPS, VERSION, migrate
@@ -183,7 +183,7 @@ TAMPERED = {
     ),
     "only in the index": (
         ("INSERT INTO event SELECT 77, time_ns, event, id, runtime, container_id, image, digest,"
-        " name, pod, namespace, severity FROM event WHERE seq = 4"),
+        " name, pod, namespace, severity, NULL, NULL, NULL FROM event WHERE seq = 4"),
         "row 77: can be asked for",
     ),
 }  # fmt: skip
@@ -344,20 +344,37 @@ def test_one_that_another_program_has_locked_is_said(
             Store(path, "node-1")
 
 
-def test_an_older_one_is_brought_up_to_date(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_one_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
     path = tmp_path / "history.db"
+    bill = Bill(cpu_seconds=1.5, memory_peak_bytes=7, io_read_bytes=1, io_write_bytes=2)
+    told: list[rows.Kept] = [
+        event(1), event(2, "container_remove", usage=bill),
+        event(3, "container_remove"), event(4, "container_remove", usage=bill),
+    ]  # fmt: skip
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        migrate(database, STEPS[:1])
-        database.execute("BEGIN")
-        head = module._chained(database, GENESIS, [rows.body_of(event(1))])
-        database.execute("COMMIT")
+        migrate(database, STEPS[:version])
+        head = GENESIS
+        for one in told[:-1]:
+            head = older_row(database, head, rows.body_of(one))
     with storing(path) as store:
         assert store.head == head
-        store.add(event(2))
+        store.add(told[-1])
 
-    assert kept(path) == [event(1), event(2)]
+    assert kept(path) == told
     with History(path) as history:
         assert history.verify([head]).findings == []
+        assert [row.keys.cpu_us for row in history.rows()] == [None, 1_500_000, None, 1_500_000]
+
+
+def older_row(database: sqlite3.Connection, head: Head, body: bytes) -> Head:
+    """As a ctrwatch wrote it that did not know what containers use."""
+    seq, keys = head.seq + 1, rows.keys_of(body)[:-3]
+    head = Head(seq, link_hash(head.hash, seq, body))
+    database.execute("INSERT INTO body VALUES (?, ?, ?)", (seq, head.hash, body))
+    database.execute(f"INSERT INTO event VALUES (?{', ?' * len(keys)})", (seq, *keys))
+    database.execute("UPDATE head SET seq = ?, hash = ?", head)
+    return head
 
 
 def test_a_step_that_fails_changes_nothing(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ from ctrwatch.core.rows import (
     WatchStop,
     body_of,
 )
+from ctrwatch.core.said import said_of_bill, said_of_figures, said_of_host
 from ctrwatch.core.text import clean, escaped
-from ctrwatch.event import ContainerEvent
+from ctrwatch.event import ContainerEvent, ContainerUsage, HostUsage
 from ctrwatch.outputs.history import Asked, History, Row
 
 __all__ = ("TABLE_ROWS", "run", "verify")
@@ -33,6 +34,11 @@ _CSV_HEAD: Final = (
     "time", "event", "id", "runtime", "container_id", "container_image", "container_image_digest",
     "container_name", "pod_name", "pod_namespace", "severity", "message",
 )  # fmt: skip
+# Nothing is said of these: so their bodies need not be read.
+_LIVES: Final = frozenset(
+    {"container_create", "container_start", "container_update", "existing_container"}
+)
+_CSV_KEYS: Final = len(_CSV_HEAD) - 1  # of a row's, those that are columns here
 
 
 def run(path: Path, asked: Asked, form: str, where: str | None = None) -> int:
@@ -102,7 +108,8 @@ def _line(event: Kept) -> bytes:
 def _csv(rows: Iterable[Row]) -> Iterator[bytes]:
     yield cells.row(_CSV_HEAD).encode()
     for row in rows:
-        yield cells.row((rfc3339(row.keys.time_ns), *row.keys[1:], _message(row))).encode()
+        keys = row.keys[1:_CSV_KEYS]
+        yield cells.row((rfc3339(row.keys.time_ns), *keys, _message(row))).encode()
 
 
 def _table(rows: Iterable[Row]) -> Iterator[bytes]:
@@ -121,9 +128,8 @@ def _table(rows: Iterable[Row]) -> Iterator[bytes]:
             f"{clean(pod or '-', 30):20}",
             render.short_id(keys.container_id),
         )
-        mark = ""
-        if not keys.event.startswith("container_") and keys.event != "existing_container":
-            mark = f"  ! {_message(row)}"
+        said = _message(row)
+        mark = f"  ! {said}" if said else ""
         yield ("  ".join(columns) + mark + "\n").encode()
 
 
@@ -137,8 +143,8 @@ def _word(keys: Keys) -> str:
 
 
 def _message(row: Row) -> str:
-    """A sentence, of what is not a container's life."""
-    if row.keys.event.startswith("container_") or row.keys.event == "existing_container":
+    """A sentence, of what is not a container's life, and of what it used."""
+    if row.keys.event in _LIVES:
         return ""
     try:
         return _said(row.event())
@@ -148,7 +154,9 @@ def _message(row: Row) -> str:
 
 def _said(event: Kept) -> str:
     match event:
-        case ContainerEvent() | WatchAlive():
+        case ContainerEvent() | ContainerUsage() | HostUsage():
+            return _said_of_use(event)
+        case WatchAlive():
             return ""
         case WatchStart():
             by = f", judged by {', '.join(event.policies)}" if event.policies else ""
@@ -162,6 +170,14 @@ def _said(event: Kept) -> str:
             return f"rows {event.first}–{event.last} were removed for their {event.reason}"
         case _:
             return render.host_text_line(event).partition("! ")[2].rstrip("\n")
+
+
+def _said_of_use(event: ContainerEvent | ContainerUsage | HostUsage) -> str:
+    if isinstance(event, HostUsage):
+        return said_of_host(event)
+    if isinstance(event, ContainerUsage):
+        return said_of_figures(event).lstrip(" ,:")
+    return said_of_bill(event.usage) if event.usage is not None else ""
 
 
 _FORMS: Final[dict[str, Callable[[Iterable[Row]], Iterator[bytes]]]] = {

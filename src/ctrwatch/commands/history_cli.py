@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ctrwatch.commands.past_options import OF_STORE
+
+if TYPE_CHECKING:
+    from ctrwatch.outputs.heaviest import By
+    from ctrwatch.outputs.history import Asked
 
 __all__ = ("history",)
 
@@ -41,6 +45,14 @@ __all__ = ("history",)
     "--where", metavar="EXPR", help="Only of containers for which this CEL expression holds."
 )
 @click.option("--limit", type=click.IntRange(1), help="The newest ones. [default: 1000 in a table]")
+@click.option(
+    "--heaviest",
+    is_flag=False,
+    flag_value="cpu",
+    type=click.Choice(("cpu", "memory", "io")),
+    help="The containers born in that time that used most of it, with their share of the host:"
+    " cpu where nothing is named; 20, or as --limit says.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The events as they were, one a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated, for spreadsheets.")
 @click.option(
@@ -59,6 +71,7 @@ def history(
     where: str | None,
     as_json: bool,
     as_csv: bool,
+    heaviest: By | None,
     verify: bool,
     heads: Sequence[str],
     **given: Any,
@@ -66,7 +79,8 @@ def history(
     """What `events --store FILE` kept: by image, digest, runtime, pod, name, time, violation.
 
     Oldest first. --verify looks at the chain of hashes through all rows, says where it is broken
-    (exit code 1), and prints its newest head: keep that elsewhere.
+    (exit code 1), and prints its newest head: keep that elsewhere. --heaviest takes what
+    `events --usage` told.
     """
     from ctrwatch.commands import history as command
     from ctrwatch.commands.filters import asked
@@ -79,4 +93,14 @@ def history(
     if verify:
         sys.exit(command.verify(store, [Head.parse(head) for head in heads]))
     form = "json" if as_json else "csv" if as_csv else "table"
+    if heaviest is not None:
+        _heaviest(store, asked(**given), heaviest, form, where)
     sys.exit(command.run(store, asked(**given), form, where))
+
+
+def _heaviest(store: Path, asked: Asked, by: By, form: str, where: str | None) -> NoReturn:
+    from ctrwatch.commands import heaviest as command
+
+    if where is not None or asked.events or asked.severities:
+        raise click.UsageError("--heaviest goes with neither --where, --event nor --violation")
+    sys.exit(command.run(store, asked, by, form))

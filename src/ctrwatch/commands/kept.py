@@ -10,9 +10,11 @@ from pathlib import Path
 from ctrwatch.app import Heard, Watch
 from ctrwatch.core import rows
 from ctrwatch.core.chain import Report
+from ctrwatch.core.keepsakes import Keepsakes
+from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.outputs.store import Keep, Store
-from ctrwatch.sensor.host import Host
+from ctrwatch.sensor.host import Host, wall_offset_ns
 
 __all__ = ("Kept",)
 
@@ -49,10 +51,18 @@ class Kept:
         """
         self._begin(sensor, policies)
 
+        keepsakes = Keepsakes()
+
         def listen(heard: Heard) -> None:
             listener(heard)
             if isinstance(heard, Tell | Report):
                 self.store.add(heard.event)
+            if isinstance(heard, Tell):
+                keepsakes.heard(heard.event)
+            elif isinstance(heard, Reading):
+                kept = keepsakes.of(heard, wall_offset_ns())
+                if kept is not None:
+                    self.store.add(kept)
 
         return listen
 

@@ -12,6 +12,7 @@ from ctrwatch.core.chain import Report
 from ctrwatch.core.ledger import Reading
 from ctrwatch.core.story import Tell
 from ctrwatch.core.text import escaped
+from ctrwatch.event import HostUsage
 from ctrwatch.model import RawEvent
 
 __all__ = ("Rendering", "chosen")
@@ -49,9 +50,15 @@ class Rendering:
         return self._line(heard)
 
 
+# To a reader: looks at the host at births and ends are for those who reckon with them.
+_SHOWN_S: Final = 9.0
+
+
 def _text(heard: Heard, wall_offset_ns: Callable[[], int], colours: bool) -> bytes | None:  # noqa: FBT001
     match heard:
         case Reading():
+            return None
+        case Report(HostUsage(rates=rates)) if rates is None or rates.seconds < _SHOWN_S:
             return None
         case RawEvent():
             line = render.raw_text(heard, wall_offset_ns())

@@ -16,22 +16,27 @@ import msgspec
 
 from ctrwatch.commands.verdicts import on_use, say_unjudged
 from ctrwatch.core import cells, page
+from ctrwatch.core.costs import Cost
 from ctrwatch.core.coverage import Start
 from ctrwatch.core.hashchain import Head
 from ctrwatch.core.moments import moment
-from ctrwatch.core.reporting import Chain, Report, Reporter
+from ctrwatch.core.reported import Chain, Report
+from ctrwatch.core.reporting import Reporter
 from ctrwatch.core.rows import RowError, WatchStart
+from ctrwatch.core.spending import ImageCost
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import InputError
-from ctrwatch.outputs.history import Asked, History, Row
+from ctrwatch.outputs.heaviest import BY, heaviest
+from ctrwatch.outputs.history import QUIET, Asked, History, Row
 from ctrwatch.policies import load
 
 __all__ = ("Question", "csv", "made", "run")
 
-_QUIET: Final = "watch_alive"  # a question that names no events does not ask for it
+_HEAVIEST: Final = 50  # of each kind: CPU, memory, I/O
 _CSV_HEAD: Final = (
     "container_image", "container_image_digest", "registry", "repository", "births", "running",
     "first", "last", "runtimes", "approved", "broke", "undecided",
+    "measured", "cpu_seconds", "memory_peak_bytes", "io_read_bytes", "io_write_bytes", "oom_kills",
 )  # fmt: skip
 
 
@@ -81,15 +86,21 @@ def made(question: Question) -> Report:
         reporter = Reporter(since_ns, until_ns, judged_by, starts)
         for row in _rows(history, until_ns):
             reporter.add(*row)
+        asked = Asked(since_ns=since_ns, until_ns=until_ns)
+        costs: dict[str, list[Cost]] = {
+            by: heaviest(history, asked, by, _HEAVIEST, until_ns) for by in BY
+        }
         chain = _chain(history, kept)  # last: of every row that was read
-    return reporter.report(version=metadata.version("ctrwatch"), made_ns=now_ns, chain=chain)
+    return reporter.report(
+        version=metadata.version("ctrwatch"), made_ns=now_ns, chain=chain, heaviest=costs
+    )
 
 
 def _rows(history: History, until_ns: int) -> Iterator[Row]:
     """All of them, in the order of their time."""
-    alive = history.rows(Asked(until_ns=until_ns, events=(_QUIET,)))
+    quiet = history.rows(Asked(until_ns=until_ns, events=QUIET))
     others = history.rows(Asked(until_ns=until_ns))
-    return heapq.merge(alive, others, key=lambda row: (row.keys.time_ns, row.seq))
+    return heapq.merge(quiet, others, key=lambda row: (row.keys.time_ns, row.seq))
 
 
 def _starts(history: History, until_ns: int) -> list[Start]:
@@ -136,6 +147,8 @@ def _json(report: Report) -> bytes:
 
 def csv(report: Report) -> bytes:
     """A line for each image and digest."""
+    spent = report.spent.images if report.spent is not None else ()
+    costs = {(each.container_image, each.container_image_digest): each for each in spent}
     lines = [cells.row(_CSV_HEAD)]
     lines += [
         cells.row(
@@ -143,11 +156,22 @@ def csv(report: Report) -> bytes:
                 *(ran.container_image, ran.container_image_digest, ran.registry, ran.repository),
                 *(ran.births, ran.running, ran.first, ran.last, " ".join(ran.runtimes)),
                 *(ran.approved, " ".join(ran.broke), " ".join(ran.undecided)),
+                *_costs(costs.get((ran.container_image, ran.container_image_digest))),
             )
         )
         for ran in report.images
     ]
     return "".join(lines).encode()
+
+
+def _costs(cost: ImageCost | None) -> tuple[object, ...]:
+    """Of those of the image that were born in the period; empty where nothing is known."""
+    if cost is None or not cost.containers:
+        return (0, "", "", "", "", "")
+    return (
+        *(cost.containers, cost.cpu_seconds, cost.memory_peak_bytes),
+        *(cost.io_read_bytes, cost.io_write_bytes, cost.oom_kills),
+    )
 
 
 _FORMS: Final[dict[str, Callable[[Report], bytes]]] = {"html": _html, "json": _json, "csv": csv}

@@ -21,14 +21,14 @@ from ctrwatch.config import Settings
 from ctrwatch.core.board import Board, Row
 from ctrwatch.core.columns import Layout, cells, fit, view
 from ctrwatch.core.fitting import cell_len
-from ctrwatch.core.frame import HostFigures, frame, line
+from ctrwatch.core.frame import frame, line
 from ctrwatch.core.text import escaped
 from ctrwatch.errors import HostError, InputError
 from ctrwatch.event import ContainerEvent
 from ctrwatch.outputs.lines import LineOutput
 from ctrwatch.privileges import READING, keep
 from ctrwatch.sensor.host import boot_clock_ns, read_host, wall_offset_ns
-from ctrwatch.sensor.hostuse import HostUseReader
+from ctrwatch.sensor.hostuse import HostLooks
 
 if TYPE_CHECKING:
     from ctrwatch.commands.top_app import TopApp
@@ -79,8 +79,7 @@ class _Scene:
     def __init__(self, settings: Settings, asked: Asked, *, live: bool) -> None:
         """Live ones hear of births and ends. Gives up privileges: before the first thread."""
         self.asked, self.host = asked, read_host()
-        self._use = HostUseReader()
-        self.host_use = self._use.read
+        self.host_look = HostLooks().look
         self.board = Board(wall_offset_ns, _wanted(asked.where))
         self.changed: Callable[[], None] = lambda: None
         sensor = open_sensor(self.host, settings) if live else None
@@ -103,7 +102,7 @@ class _Scene:
         whole = frame(
             self.board,
             rows,
-            HostFigures(**self.host_use()._asdict()),
+            *self.host_look(),
             host=self.host.name,
             now_ns=boot_clock_ns(),
             offset_ns=wall_offset_ns(),
@@ -146,7 +145,7 @@ async def _once(settings: Settings, asked: Asked) -> int:
 
     async def work() -> int:
         await scene.watch.caught_up.wait()
-        scene.host_use()
+        scene.host_look()
         await scene.sweep()
         await asyncio.sleep(_APART_S)
         await scene.sweep()
@@ -220,7 +219,7 @@ async def _table(settings: Settings, asked: Asked) -> int:
             scene.board,
             scene.host.name,
             boot_clock_ns,
-            scene.host_use,
+            scene.host_look,
             scene.watch.last_told,
             scene.follow,
             said,

@@ -25,7 +25,7 @@ from ctrwatch.core.columns import amount, column, view
 from ctrwatch.core.frame import container
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.event import ContainerEvent
-from ctrwatch.sensor.hostuse import HostUse
+from ctrwatch.sensor.hostuse import HostLook
 
 __all__ = ("Behind", "TopApp")
 
@@ -41,7 +41,7 @@ class Behind(NamedTuple):
     board: Board
     host: str
     now_ns: Callable[[], int]  # boot clock
-    host_use: Callable[[], HostUse]
+    host_look: Callable[[], HostLook]
     last_told: Callable[[int], ContainerEvent | None]  # of a container, by its serial
     follow: Callable[[Sequence[int]], None]  # those whose figures are seen
     said: Callable[[], str]  # the last word of the log; "": none
@@ -94,7 +94,7 @@ class TopApp(App[None]):
         self._draw_s = min(_DRAW_S, every_s)
         self._changed, self._drawn_ns, self._paused_ns = True, 0, 0
         self._frozen: list[Row] | None = None  # while it is paused
-        self._host_use = behind.host_use()
+        self._host_look = behind.host_look()
 
     def compose(self) -> ComposeResult:
         yield Line(id="host")
@@ -130,7 +130,7 @@ class TopApp(App[None]):
         behind, table = self._behind, self._table
         now_ns = self._drawn_ns = behind.now_ns()
         self._changed = False
-        self._host_use = behind.host_use()
+        self._host_look = behind.host_look()
         behind.board.tidy(now_ns)
         shown_ns = self._paused_ns or now_ns
         source = behind.board if self._frozen is None else self._frozen
@@ -139,7 +139,7 @@ class TopApp(App[None]):
         )[: self._limit]
         without = () if any(row.pod_name for row in rows) else ("pod",)
         table.show(rows, shown_ns, without)
-        line = _host_line(behind, self._host_use, now_ns)
+        line = _host_line(behind, self._host_look, now_ns)
         self.screen_stack[0].query_one("#host", Line).say(line)
         self._around_table()
 
@@ -270,15 +270,16 @@ def _pretty(line: bytes) -> str:
     return escaped(msgspec.json.format(line, indent=2)).decode()
 
 
-def _host_line(behind: Behind, use: HostUse, now_ns: int) -> Text:
+def _host_line(behind: Behind, host: HostLook, now_ns: int) -> Text:
     board = behind.board
     line = Text(f" {clean(behind.host, 30)}", "bold")
     line.append(f"  {len(board)} living, {board.born_last_minute(now_ns)} born in a minute", "")
-    if use.cpu_cores is not None:
-        of = "" if use.cpus is None else f" of {use.cpus}"
-        line.append(f"  CPU {use.cpu_cores:.2f}{of}")
-    if use.memory_bytes is not None and use.memory_used_bytes is not None:
-        line.append(f"  MEM {amount(use.memory_used_bytes)} of {amount(use.memory_bytes)}")
+    usage, rates = host
+    if rates is not None and rates.cpu_cores is not None:
+        of = "" if usage.cpus is None else f" of {usage.cpus}"
+        line.append(f"  CPU {rates.cpu_cores:.2f}{of}")
+    if usage.memory_bytes is not None and usage.memory_total_bytes is not None:
+        line.append(f"  MEM {amount(usage.memory_bytes)} of {amount(usage.memory_total_bytes)}")
     gaps, raw_events = board.losses
     if gaps:
         line.append(f"  ! {gaps} gaps, {raw_events} raw events lost", "red bold")

@@ -15,6 +15,7 @@ import msgspec
 
 from ctrwatch.core import flood
 from ctrwatch.core.changes import Begun, Born, Change, Gone, Living, Look, Placed, Started
+from ctrwatch.core.hostuse import HostSampled, host_usage
 from ctrwatch.core.ledger import Exited, Ledger, Sampled
 from ctrwatch.core.lifecycle import Lifecycle
 from ctrwatch.core.report import Found, Gap, Report, audit, watch_gap
@@ -147,6 +148,7 @@ Input = (
     | Found
     | Sampled
     | Exited
+    | HostSampled
     | Ending
 )
 
@@ -175,6 +177,7 @@ class Chain:
             tells_init=header.tells_init,
             ledger=Ledger(header.usage_at_ns) if header.usage_at_ns is not None else None,
         )
+        self._host_look: HostSampled | None = None  # the last one
         self.told: Counter[str] = Counter()
         # Ids of all births, while somebody compares them with what runtimes list: seconds.
         self.births: set[ContainerId] | None = None
@@ -267,9 +270,16 @@ class Chain:
                 return [Report(audit(item, self._header.host, now_ns))]
             case Sampled() | Exited():
                 return stories.used(item)
+            case HostSampled():
+                return [self._host_used(item)]
             case Ending():
                 return [*stories.finish(item.boot_ns), *self._floods_until(_NEVER_NS)]
         return []
+
+    def _host_used(self, item: HostSampled) -> Report:
+        before, self._host_look = self._host_look, item
+        header, offset_ns = self._header, self._stories.wall_offset_ns
+        return Report(host_usage(before, item, header.host, header.boot_id, offset_ns))
 
     def _changed(self, changes: list[Change]) -> Sequence[Effect]:
         effects: list[Effect] = []

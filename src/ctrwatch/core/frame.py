@@ -16,22 +16,9 @@ from msgspec import Meta
 from ctrwatch.core.board import Board, Row
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.text import jsonable
-from ctrwatch.event import Bill, Rates, Usage
+from ctrwatch.event import Bill, HostFigures, HostRates, Rates, Usage
 
-__all__ = ("Container", "Frame", "HostFigures", "container", "frame", "line")
-
-
-class HostFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the whole host uses; null: not known."""
-
-    cpus: Annotated[int | None, Meta(description="that are online")] = None
-    cpu_cores: Annotated[
-        float | None, Meta(description="that worked, on average since the object before")
-    ] = None
-    memory_bytes: Annotated[int | None, Meta(description="all that the kernel has to give")] = None
-    memory_used_bytes: Annotated[
-        int | None, Meta(description="without what the kernel would give back at once")
-    ] = None
+__all__ = ("Container", "Frame", "container", "frame", "line")
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +58,10 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
     time: Annotated[str, Meta(description="RFC 3339, nanoseconds, UTC")]
     host: Annotated[str, Meta(description="host name")]
-    host_use: HostFigures
+    host_usage: Annotated[HostFigures, Meta(description="as in events.md")]
+    host_rates: Annotated[
+        HostRates | None, Meta(description="as in events.md; null: it takes two looks")
+    ]
     living: Annotated[int, Meta(description="containers that live, before filter and limit")]
     born_last_minute: Annotated[int, Meta(description="births that were seen, of those")]
     gaps: Annotated[int, Meta(description="times of which something may be missing")]
@@ -84,7 +74,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 def frame(
     board: Board,
     rows: Iterable[Row],
-    host_use: HostFigures,
+    host_usage: HostFigures,
+    host_rates: HostRates | None,
     *,
     host: str,
     now_ns: int,
@@ -95,7 +86,8 @@ def frame(
     return Frame(
         time=rfc3339(now_ns + offset_ns),
         host=host,
-        host_use=host_use,
+        host_usage=host_usage,
+        host_rates=host_rates,
         living=len(board),
         born_last_minute=board.born_last_minute(now_ns),
         gaps=board.losses.gaps,

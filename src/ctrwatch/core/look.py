@@ -10,11 +10,11 @@ STYLE: Final = """
 :root { color-scheme: light dark; --page: #fff; --text: #1b2126; --faint: #59636d; --line: #d5dbe0;
   --panel: #f4f6f8; --link: #0b5cad; --good: #1a7f4b; --bad: #c3242c; --open: #8a5a00;
   --critical: #8e1b3c; --high: #d1352b; --medium: #d98a00; --low: #4a86c5; --info: #8a949e;
-  --births: #4a86c5; --hole: #d1352b; }
+  --births: #4a86c5; --hole: #d1352b; --cpu: #9cc3e6; --most: #2b6cb0; --memory: #b4541a; --mark: #1b2126; }
 @media (prefers-color-scheme: dark) { :root { --page: #14181c; --text: #e4e8ec; --faint: #9aa5af;
   --line: #343c44; --panel: #1d2329; --link: #7ab8f5; --good: #5cc98c; --bad: #ff7b76; --open: #e6b455;
   --critical: #e0567f; --high: #f0645b; --medium: #e6a23c; --low: #6ea8de; --info: #8a949e;
-  --births: #6ea8de; --hole: #f0645b; } }
+  --births: #6ea8de; --hole: #f0645b; --cpu: #35587a; --most: #7ab8f5; --memory: #f0a060; --mark: #e4e8ec; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -44,7 +44,7 @@ td.time { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .kept, td .good, td .bad, td .open, td code[title], td a[title] { white-space: nowrap; }
 tr:target, section:target > h3 { background: var(--panel); outline: 2px solid var(--link); }
 svg { display: block; width: 100%; margin-top: .6rem; background: var(--panel); }
-svg.bars { height: 8rem; } svg.strip { height: 1.6rem; }
+svg.bars { height: 8rem; } svg.levels { height: 11rem; } svg.levels rect { shape-rendering: crispEdges; } svg.strip { height: 1.6rem; }
 .axis { stroke: var(--line); stroke-width: 2; }
 .ends { display: flex; justify-content: space-between; gap: 1rem; color: var(--faint);
   font-size: .8rem; font-variant-numeric: tabular-nums; }
@@ -60,6 +60,13 @@ svg.bars { height: 8rem; } svg.strip { height: 1.6rem; }
 .fill-births { fill: var(--births); background: var(--births); }
 .fill-watched { fill: var(--good); background: var(--good); }
 .fill-hole { fill: var(--hole); background: var(--hole); }
+.fill-cpu { fill: var(--cpu); background: var(--cpu); }
+.fill-most { background: var(--most); } .fill-memory { background: var(--memory); }
+.fill-mark { background: var(--mark); }
+.gap { fill: var(--hole); opacity: .22; } .fill-gap { background: var(--hole); opacity: .22; }
+.line { fill: none; stroke-width: 1.5; vector-effect: non-scaling-stroke; }
+.line-most { stroke: var(--most); } .line-memory { stroke: var(--memory); }
+.mark { stroke: var(--mark); stroke-width: 1.5; stroke-dasharray: 4 3; vector-effect: non-scaling-stroke; }
 section.part { break-inside: avoid; }
 @media screen and (min-width: 56.01rem) { td:not(.number) > div { min-width: 5.5rem; } }
 @media screen and (max-width: 56rem) {

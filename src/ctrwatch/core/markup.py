@@ -44,7 +44,7 @@ def tag(name: str, /, *children: str, **attributes: str | float | None) -> Marku
     '<line x1="1.5"/>'
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_safe(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{_safe(value if isinstance(value, str) else str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )

@@ -11,7 +11,8 @@ from ctrwatch.core.look import STYLE
 from ctrwatch.core.markup import Markup, joined, tag, trusted
 from ctrwatch.core.parts import card, counted, over_time, rest, short, table, when, word
 from ctrwatch.core.ran import Approved, Ran
-from ctrwatch.core.reporting import Report, UsedPolicy
+from ctrwatch.core.reported import Report, UsedPolicy
+from ctrwatch.core.spent import spent
 from ctrwatch.core.watched import watched
 
 __all__ = ("html",)
@@ -44,6 +45,7 @@ def html(report: Report) -> str:
 def _sections(report: Report) -> Iterable[Markup]:
     yield watched(report)
     yield _images(report)
+    yield spent(report)
     if report.judged is not None:
         yield _breaches(report, report.judged, "judged", "Violations of the given policies")
     yield _breaches(report, report.told, "told", "Violations that the watch told")
@@ -54,7 +56,7 @@ def _sections(report: Report) -> Iterable[Markup]:
 
 def _top(report: Report, title: str) -> Markup:
     by = ", ".join(policy.name for policy in report.policies)
-    links = [("watched", "What was watched"), ("images", "Images")]
+    links = [("watched", "What was watched"), ("images", "Images"), ("spent", "What it cost")]
     links += [("judged", "Violations")] if report.judged is not None else []
     links += [("told", "Told by the watch")]
     links += [(f"policy-{policy.name}", policy.name) for policy in report.policies]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from ctrwatch.core.describe import rfc3339, wall_ns
-from ctrwatch.core.said import said_of_bill, said_of_usage
+from ctrwatch.core.said import said_of_bill, said_of_host, said_of_usage
 from ctrwatch.core.text import clean, jsonable, short_id
 from ctrwatch.event import (
     Audit,
@@ -21,6 +21,7 @@ from ctrwatch.event import (
     Enforcement,
     Flood,
     HostEvent,
+    HostUsage,
     Verdict,
     Violation,
     WatchGap,
@@ -90,6 +91,8 @@ def host_text_line(event: HostEvent | Verdict | ContainerUsage, *, colours: bool
             word, said, colour = event.action, _said_of_enforcement(event), _RED
         case ContainerUsage(event="container_usage"):
             word, said, colour, mark = "usage", said_of_usage(event), _DIM, " "
+        case HostUsage():
+            word, said, colour, mark = "host", said_of_host(event), _DIM, " "
         case ContainerUsage():
             word, said, colour = "oom", said_of_usage(event), _RED
     line = f"{event.time[11:23]}  {word:8}  {mark} {said}"
@@ -300,7 +303,10 @@ _NOBODY: Final = Task(pid=0, ppid=0)
 
 def schema() -> dict[str, object]:
     """The JSON Schema (2020-12) of a line: a container's event, one of the watch, or a verdict."""
-    kinds = (ContainerEvent, WatchGap, Audit, Flood, Violation, Enforcement, ContainerUsage)
+    kinds = (
+        *(ContainerEvent, WatchGap, Audit, Flood, Violation, Enforcement),
+        *(ContainerUsage, HostUsage),
+    )
     refs, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     whole: dict[str, Any] = {"anyOf": [*refs], "$defs": definitions}
     for kind in kinds[1:]:

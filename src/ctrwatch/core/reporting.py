@@ -9,21 +9,22 @@ that was learnt of it, as the last of its updates has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Meta
 
 from ctrwatch.core import reference
-from ctrwatch.core.breaches import Breaches, Counting
+from ctrwatch.core.breaches import Counting
 from ctrwatch.core.cel import Facts
-from ctrwatch.core.coverage import Coverage, Hole, Start, Watching, covered_ns
+from ctrwatch.core.costs import Cost
+from ctrwatch.core.coverage import Coverage, Start, covered_ns
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import birth_of
 from ctrwatch.core.judge import BIRTHS, judge, of_births, violation_of
 from ctrwatch.core.policy import Policy, Rule
-from ctrwatch.core.ran import Images, Judged, Ran
+from ctrwatch.core.ran import Images, Judged
+from ctrwatch.core.reported import Chain, Found, Report, UsedPolicy, UsedRule
 from ctrwatch.core.rows import (
     HistoryPruned,
     Kept,
@@ -31,9 +32,19 @@ from ctrwatch.core.rows import (
     WatchStop,
     event_of,
 )
-from ctrwatch.event import Audit, ContainerEvent, Enforcement, Flood, Violation, WatchGap
+from ctrwatch.core.spending import Spending
+from ctrwatch.event import (
+    Audit,
+    ContainerEvent,
+    ContainerUsage,
+    Enforcement,
+    Flood,
+    HostUsage,
+    Violation,
+    WatchGap,
+)
 
-__all__ = ("Chain", "Found", "Report", "Reporter", "UsedPolicy", "UsedRule")
+__all__ = ("Reporter",)
 
 _WORDS: Final = frozenset({"watch_gap", "watch_stop", "history_pruned"})
 _OPEN: Final = 4_096  # births whose updates may still come: 16 MB, and a minute of 60 a second
@@ -43,82 +54,6 @@ _REGISTRIES: Final = 10_000  # as core/judge.py has it
 _FOUND: Final = 1_000  # findings of audits that are named
 _HOSTS: Final = 100  # a history is of one, which may have been renamed
 _STEPS: Final = 48  # of the period: bars that can be told apart on a telephone
-
-
-class Chain(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ctrwatch history --verify` says."""
-
-    whole: bool
-    rows: int
-    pruned_rows: Annotated[int, Meta(description="older rows, that were removed for good")]
-    head: Annotated[str, Meta(description="NUMBER:HASH of the newest row")]
-    compared: Annotated[int, Meta(description="heads kept elsewhere that it was compared with")]
-    findings: tuple[str, ...]
-    more_findings: int = 0
-
-
-class UsedRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule of --policy, in its own words, and what it said."""
-
-    name: str
-    description: str
-    severity: str
-    tags: tuple[str, ...]
-    when: str | None
-    condition: Annotated[str, Meta(description="begins with require: or deny:")]
-    outcomes: dict[str, int]
-
-
-class UsedPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    description: str
-    file: str
-    rules: tuple[UsedRule, ...]
-
-
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A finding of an audit: what the kernel showed and what runtimes list did not agree."""
-
-    time: str
-    finding: str
-    runtime: str
-    container_id: str
-    container_name: str
-    container_image: str
-    source: str
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    version: str
-    made: str
-    since: str
-    until: str
-    hosts: tuple[str, ...]
-    covered: Annotated[float, Meta(description="percent of the period that is in no hole")]
-    watchings: tuple[Watching, ...]
-    holes: tuple[Hole, ...]
-    holes_left_out: int
-    chain: Chain
-    events_lost: Annotated[int, Meta(description="raw events lost, by the events' lost_before")]
-    unreadable: Annotated[int, Meta(description="rows that this version can't read")]
-    pruned_until: Annotated[str, Meta(description="rows before it were removed; none: empty")]
-    births: int
-    running: Annotated[int, Meta(description="containers that were there before")]
-    running_left_out: Annotated[
-        int, Meta(description="older ones, whose end was not heard, beyond what is kept in mind")
-    ]
-    evidence: Annotated[dict[str, int], Meta(description="status: how many containers")]
-    audits: dict[str, int]
-    found: tuple[Found, ...]
-    floods: Annotated[int, Meta(description="cgroups of floods, that were not told singly")]
-    enforcements: Annotated[dict[str, int], Meta(description="action and result: how many")]
-    step_s: Annotated[float, Meta(description="seconds of a step of the period")]
-    births_over_time: list[int]
-    images: tuple[Ran, ...]
-    images_left_out: Annotated[int, Meta(description="containers of images not among them")]
-    policies: tuple[UsedPolicy, ...]
-    judged: Annotated[Breaches | None, Meta(description="by --policy, over all containers")]
-    told: Annotated[Breaches, Meta(description="violations that the watch told then")]
 
 
 class _Open(NamedTuple):
@@ -164,6 +99,7 @@ class Reporter:
         self._open: dict[str, _Open] = {}
         self._registries: set[str] = set()
         self._images = Images()
+        self._spending = Spending(since_ns, self._until_ns)
         self._judged, self._told = Counting(_STEPS), Counting(_STEPS)
         self._births_over_time = [0] * _STEPS
         self._hosts: dict[str, None] = {}
@@ -190,8 +126,15 @@ class Reporter:
         except ValueError:
             self._counts["unreadable"] += 1
 
-    def report(self, *, version: str, made_ns: int, chain: Chain) -> Report:
-        """All rows were added."""
+    def report(
+        self,
+        *,
+        version: str,
+        made_ns: int,
+        chain: Chain,
+        heaviest: Mapping[str, Sequence[Cost]] | None = None,
+    ) -> Report:
+        """All rows were added. *heaviest*: by what they are: cpu, memory, io."""
         self._begin()
         for each in self._open.values():
             self._settle(each)
@@ -223,6 +166,7 @@ class Reporter:
             enforcements=dict(self._enforcements),
             step_s=(until_ns - since_ns) / _STEPS / 1e9,
             births_over_time=self._births_over_time,
+            spent=self._spending.value(heaviest or {}),
             images=self._images.value(),
             images_left_out=self._images.left_out,
             policies=tuple(map(self._used, self._policies)),
@@ -290,6 +234,10 @@ class Reporter:
         match event:
             case ContainerEvent():
                 self._life(birth_of(keys.id), keys.time_ns, event)
+            case ContainerUsage():
+                self._spending.used(birth_of(keys.id), event)
+            case HostUsage():
+                self._spending.host(keys.time_ns, event)
             case Violation():
                 known = self._open.get(birth_of(event.event_id))
                 creator = known.event.creator if known else None
@@ -309,13 +257,16 @@ class Reporter:
         self._counts["lost"] += event.lost_before
         if event.event in BIRTHS:
             born = event.event == "container_create"
+            self._spending.born(birth, time_ns, event)
             self._birth(birth, _Open(event, time_ns, born=born))
         elif event.event == "container_update" and birth in self._open:
             known = self._open[birth]
             event = _as_born(event, known.event.event, birth, known.event.time)
+            self._spending.known(birth, event)
             self._open[birth] = known._replace(event=event)
         elif event.event == "container_remove":
             self._living.pop(birth, None)
+            self._spending.ended(birth, event)
 
     def _birth(self, birth: str, known: _Open) -> None:
         if birth in self._living or birth in self._open:

@@ -23,6 +23,7 @@ from ctrwatch.event import (
     Enforcement,
     Flood,
     HostEvent,
+    HostUsage,
     Verdict,
     Violation,
     WatchGap,
@@ -115,6 +116,9 @@ _TYPES: Final[dict[str, type[Any]]] = {
     "flood": Flood,
     "violation": Violation,
     "enforcement": Enforcement,
+    "container_usage": ContainerUsage,
+    "container_oom": ContainerUsage,
+    "host_usage": HostUsage,
     "watch_start": WatchStart,
     "watch_stop": WatchStop,
     "watch_alive": WatchAlive,
@@ -132,7 +136,12 @@ COLUMNS: Final = (
     "pod",
     "namespace",
     "severity",
+    "cpu_us",
+    "memory_bytes",
+    "io_bytes",
 )
+_USES: Final = frozenset({"container_usage", "container_oom", "container_remove"})
+_MOST: Final = (1 << 63) - 1  # that a column holds
 
 
 class RowError(ValueError):
@@ -140,7 +149,12 @@ class RowError(ValueError):
 
 
 class Keys(NamedTuple):
-    """What a row can be asked by, in the order of `COLUMNS`; None: it has no such thing."""
+    """
+    What a row can be asked by, in the order of `COLUMNS`; None: it has no such thing.
+
+    The last three are of a container's use by then, or in its whole life: microseconds of CPU,
+    the peak of its memory, bytes read and written.
+    """
 
     time_ns: int
     event: str
@@ -153,6 +167,16 @@ class Keys(NamedTuple):
     pod: str | None
     namespace: str | None
     severity: str | None
+    cpu_us: int | None = None
+    memory_bytes: int | None = None
+    io_bytes: int | None = None
+
+
+class _Used(msgspec.Struct, frozen=True):
+    cpu_seconds: float | None = None
+    memory_peak_bytes: int | None = None
+    io_read_bytes: int | None = None
+    io_write_bytes: int | None = None
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -167,9 +191,11 @@ class _Body(msgspec.Struct, frozen=True):
     pod_name: str = ""
     pod_namespace: str = ""
     severity: str = ""
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
+_USED: Final = msgspec.json.Decoder(_Used | None)
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -183,6 +209,7 @@ def keys_of(body: bytes) -> Keys:
     try:
         read = _BODY.decode(body)
         time_ns = wall_ns(read.time)
+        used = _USED.decode(read.usage) if read.event in _USES and read.usage else None
     except (ValueError, RecursionError, OverflowError) as error:
         raise RowError(f"not an event: {error}") from None
     if not -(1 << 63) <= time_ns < 1 << 63:
@@ -199,7 +226,24 @@ def keys_of(body: bytes) -> Keys:
         read.pod_name or None,
         read.pod_namespace or None,
         read.severity or None,
+        *_uses(used),
     )
+
+
+def _uses(used: _Used | None) -> tuple[int | None, int | None, int | None]:
+    if used is None:
+        return None, None, None
+    cpu_s, reads, writes = used.cpu_seconds, used.io_read_bytes, used.io_write_bytes
+    known = reads is not None or writes is not None
+    return (
+        None if cpu_s is None else _bounded(int(min(cpu_s * 1e6, 1e19))),
+        None if used.memory_peak_bytes is None else _bounded(used.memory_peak_bytes),
+        _bounded((reads or 0) + (writes or 0)) if known else None,
+    )
+
+
+def _bounded(number: int) -> int:
+    return min(max(number, 0), _MOST)
 
 
 def event_of(kind: str, body: bytes) -> Kept:

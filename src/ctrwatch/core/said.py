@@ -1,13 +1,13 @@
-"""What a container uses, in a sentence. Pure."""
+"""What a container uses, and what the host does, in a sentence. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from ctrwatch.core.text import clean, short_id
-from ctrwatch.event import Bill, ContainerUsage, Unread, Usage
+from ctrwatch.event import Bill, ContainerUsage, HostUsage, Unread, Usage
 
-__all__ = ("said_of_bill", "said_of_usage", "size")
+__all__ = ("said_of_bill", "said_of_figures", "said_of_host", "said_of_usage", "size")
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
 _K: Final = 1024
@@ -16,14 +16,19 @@ _K: Final = 1024
 def said_of_usage(event: ContainerUsage) -> str:
     names = (clean(event.container_name, 24), clean(event.container_image, 40))
     known = "  ".join(filter(None, names)) or "-"
+    who = f"{event.runtime} {short_id(event.container_id)}"
+    return f"{who}{said_of_figures(event)}  ({known})"
+
+
+def said_of_figures(event: ContainerUsage) -> str:
+    """The same without who it is."""
     age = "" if event.age_seconds is None else f" after {event.age_seconds:.0f} s"
     if event.event == "container_oom":
         tasks = "a process" if event.kills == 1 else f"{event.kills} processes"
         age = f"{age}, {tasks} killed for want of memory"
-    who = f"{event.runtime} {short_id(event.container_id)}{age}"
     cores = event.rates.cpu_cores if event.rates is not None else None
     used = [] if cores is None else [f"{cores:.2f} cores"]
-    return f"{who}: {', '.join(used + _now(event.usage)) or 'nothing is known'}  ({known})"
+    return f"{age}: {', '.join(used + _now(event.usage)) or 'nothing is known'}"
 
 
 def _now(usage: Usage) -> list[str]:
@@ -58,6 +63,20 @@ def said_of_bill(bill: Bill) -> str:
     if Unread.GONE in bill.missing.values():
         said.append("gone before it could be read")
     return ", ".join(said)
+
+
+def said_of_host(event: HostUsage) -> str:
+    usage, rates = event.usage, event.rates
+    said = []
+    if rates is not None and rates.cpu_cores is not None:
+        of = "" if usage.cpus is None else f" of {usage.cpus}"
+        said.append(f"{rates.cpu_cores:.2f}{of} cores for {rates.seconds:.0f} s")
+    if usage.memory_bytes is not None and usage.memory_total_bytes is not None:
+        said.append(f"memory {size(usage.memory_bytes)} of {size(usage.memory_total_bytes)}")
+    if rates is not None and (rates.io_read_bytes_per_second or rates.io_write_bytes_per_second):
+        read, wrote = rates.io_read_bytes_per_second, rates.io_write_bytes_per_second
+        said.append(f"I/O {size(int(read or 0))} + {size(int(wrote or 0))} a second")
+    return f"all of the host: {', '.join(said) or 'nothing is known'}"
 
 
 def size(number: int) -> str:

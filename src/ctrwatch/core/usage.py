@@ -20,7 +20,18 @@ from typing import Any, Final, NamedTuple
 
 from ctrwatch.event import Pressure, Rates, Unread, Usage
 
-__all__ = ("CONTROLLERS", "FILES", "TOTALS", "Texts", "later", "rates", "share", "usage")
+__all__ = (
+    "CONTROLLERS",
+    "FILES",
+    "PRESSURES",
+    "TOTALS",
+    "Texts",
+    "later",
+    "pressure",
+    "rates",
+    "share",
+    "usage",
+)
 
 # (cgroup version, file) to what is in it.
 Texts = Mapping[tuple[int, str], bytes | Unread]
@@ -166,7 +177,7 @@ _CACHE: Final = (
     _Place(1, "memory.stat", _line(b"total_inactive_file")),
     _Place(2, "memory.stat", _line(b"inactive_file")),
 )
-_PRESSURES: Final = ("cpu", "memory", "io")
+PRESSURES: Final = ("cpu", "memory", "io")
 _THROTTLING: Final = ("throttled_seconds", "throttled_periods")
 
 # They only grow, whatever happens in the container.
@@ -187,7 +198,7 @@ FILES: Final[Mapping[int, tuple[str, ...]]] = {
         dict.fromkeys(
             [
                 *(place.file for place in _ALL if place.version == 2),
-                *(f"{what}.pressure" for what in _PRESSURES),
+                *(f"{what}.pressure" for what in PRESSURES),
             ]
         )
     ),
@@ -213,7 +224,8 @@ def usage(texts: Texts) -> Usage:
         if missing.get(name) is Unread.NOT_OFFERED:
             missing[name] = Unread.NO_CONTROLLER
     _working_set(texts, known, missing)
-    known["pressure"] = _pressure(texts, missing)
+    stalls = {what: texts.get((2, f"{what}.pressure"), Unread.NOT_OFFERED) for what in PRESSURES}
+    known["pressure"] = pressure(stalls, missing)
     return Usage(**known, missing=missing)
 
 
@@ -273,11 +285,12 @@ def _working_set(texts: Texts, known: dict[str, Any], missing: dict[str, Unread]
         known[name] = max(0, used - known[name])
 
 
-def _pressure(texts: Texts, missing: dict[str, Unread]) -> Pressure | None:
+def pressure(texts: Mapping[str, bytes | Unread], missing: dict[str, Unread]) -> Pressure | None:
+    """Of each of `PRESSURES` its file; what none says goes to *missing*."""
     said: dict[str, float] = {}
     reasons: dict[str, Unread] = {}
-    for what in _PRESSURES:
-        raw = texts.get((2, f"{what}.pressure"), Unread.NOT_OFFERED)
+    for what in PRESSURES:
+        raw = texts[what]
         some = _SOME.search(raw) if isinstance(raw, bytes) else None
         if some is not None and int(some[2]) <= _MOST:
             said[f"{what}_waited_percent"] = float(some[1])

@@ -8,7 +8,7 @@ from ctrwatch.core import drawing
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.markup import Markup, joined, tag
 from ctrwatch.core.parts import counted, over_time, rest, short, table, when
-from ctrwatch.core.reporting import Report
+from ctrwatch.core.reported import Report
 
 __all__ = ("watched",)
 

@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ctrwatch.core.hashchain import GENESIS, Head
+from ctrwatch.core.rows import RowError, keys_of
 from ctrwatch.errors import InputError
 
 __all__ = ("STEPS", "VERSION", "head_of", "migrate", "open_reader", "open_writer", "said")
@@ -27,6 +28,7 @@ _PAGE_BYTES: Final = 8192  # three events of 2.5 KB; in pages of 4 KB each would
 _CACHE_KB: Final = 4096  # resident; what is not in it is in the kernel's own
 _BUSY_S: Final = 5.0  # for another's transaction; ours take milliseconds
 
+_USED_BY: Final = ("cpu_us", "memory_bytes", "io_bytes")
 _BY: Final = ("container_id", "image", "digest", "name", "pod", "namespace", "severity")
 
 # From each version to the next. Never change one that was released.
@@ -48,6 +50,19 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         *(
             f"CREATE INDEX event_{column} ON event({column}, time_ns) WHERE {column} IS NOT NULL"
             for column in _BY
+        ),
+    ),
+    (
+        *(f"ALTER TABLE event ADD COLUMN {column} INTEGER" for column in _USED_BY),
+        f"""UPDATE event SET ({", ".join(_USED_BY)}) = (
+            SELECT {", ".join(f"ctrwatch_key('{column}', b.body)" for column in _USED_BY)}
+            FROM body AS b WHERE b.seq = event.seq
+        ) WHERE event IN ('container_usage', 'container_oom', 'container_remove') AND EXISTS (
+            SELECT 1 FROM body AS b
+            WHERE b.seq = event.seq AND instr(b.body, CAST('"usage":{{' AS BLOB)))""",
+        *(
+            f"CREATE INDEX event_{column} ON event({column}, time_ns) WHERE {column} IS NOT NULL"
+            for column in _USED_BY
         ),
     ),
 )
@@ -129,6 +144,7 @@ def said(error: Exception) -> str:
 def migrate(database: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
     """Bring it up to the version that *steps* lead to; a step is whole, or not at all."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
+    database.create_function("ctrwatch_key", 2, _key, deterministic=True)
     for number, step in enumerate(steps[version:], version + 1):
         database.execute("BEGIN IMMEDIATE")
         try:
@@ -140,6 +156,15 @@ def migrate(database: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS
         except BaseException:
             database.rollback()
             raise
+
+
+def _key(column: str, body: object) -> int | str | None:
+    """What a row can be asked by that was written before it could."""
+    try:
+        key: int | str | None = getattr(keys_of(body), column) if isinstance(body, bytes) else None
+    except RowError:
+        return None
+    return key
 
 
 def head_of(database: sqlite3.Connection) -> Head:

@@ -20,10 +20,10 @@ from ctrwatch.errors import InputError
 from ctrwatch.event import ContainerEvent
 from ctrwatch.outputs.database import head_of, open_reader, said
 
-__all__ = ("Asked", "History", "Proof", "Row")
+__all__ = ("QUIET", "Asked", "History", "Proof", "Row", "condition")
 
 _WILD: Final = frozenset("*?[")
-_QUIET: Final = "watch_alive"  # says nothing that a person asks for
+QUIET: Final = ("watch_alive", "host_usage")  # nothing that a person asks for among the others
 
 
 class Asked(NamedTuple):
@@ -99,7 +99,7 @@ class History:
     def rows(self, asked: Asked | None = None) -> Iterator[Row]:
         """Oldest first; with a limit the newest ones, of those the oldest first."""
         asked = asked or Asked()
-        wanted, values = _condition(asked)
+        wanted, values = condition(asked)
         columns = ", ".join(f"e.{column}" for column in COLUMNS)
         query = (
             f"SELECT e.seq, {columns}, b.body FROM {{}} AS e JOIN body AS b ON b.seq = e.seq"
@@ -111,7 +111,7 @@ class History:
             query = query.format(chosen)
         else:
             query = query.format("event").replace(" ORDER", f" WHERE {wanted} ORDER")
-        for row in self._all(query, values):
+        for row in self.select(query, values):
             yield Row(row[0], Keys._make(row[1:-1]), row[-1])
 
     def events(self, asked: Asked | None = None) -> Iterator[Kept]:
@@ -208,7 +208,8 @@ class History:
         if known != head.hash:
             yield Finding(head.seq, head.seq, "is not the one of the head that was kept")
 
-    def _all(self, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+    def select(self, query: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        """The rows of *query*. Raises InputError where the file can't be read."""
         try:
             yield from self._database.execute(query, values)
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -218,7 +219,7 @@ class History:
         return InputError(f"{self._path}: {said(error)}")
 
 
-def _condition(asked: Asked) -> tuple[str, list[object]]:
+def condition(asked: Asked) -> tuple[str, list[object]]:
     """A WHERE clause over `event AS e`, and its values. Only names of columns are written into it."""
     parts: list[str] = []
     values: list[object] = []
@@ -234,7 +235,7 @@ def _condition(asked: Asked) -> tuple[str, list[object]]:
     if asked.events:
         add(f"e.event IN ({_marks(asked.events)})", *asked.events)
     else:
-        add("+e.event <> ?", _QUIET)
+        add(f"+e.event NOT IN ({_marks(QUIET)})", *QUIET)
     if asked.severities:
         add(f"e.severity IN ({_marks(asked.severities)})", *asked.severities)
     for column in ("image", "digest", "runtime", "pod", "namespace", "name"):
