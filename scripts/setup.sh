@@ -57,6 +57,7 @@ if [[ ${1-} == --test ]]; then
     need systemd-container has systemd-nspawn
     need docker-registry has docker-registry
     need strace         has strace
+    need tmux           has tmux
 fi
 if [[ ${1-} == --vm || ${1-} == --test ]]; then
     need qemu-system-x86         has qemu-system-x86_64

@@ -138,7 +138,7 @@ class Watch:
         evidence = Evidence(self.host.directory, self._settings.sockets, back)
         enricher = Enricher(evidence.sources, self._answered)
         self._at_work = enricher, evidence
-        if self._settings.usage and self._sensor is not None:
+        if self._settings.usage:
             self._meter = Meter(
                 self.host,
                 self._chain,
@@ -221,6 +221,15 @@ class Watch:
     def places(self, cgroup: CgroupKey) -> tuple[CgroupKey, ...]:
         """All directories of the living container that has this one; none: nobody's."""
         return self._chain.places(cgroup)
+
+    def last_told(self, serial: int) -> ContainerEvent | None:
+        """Of a living container; None: it has ended."""
+        return self._chain.last_told(serial)
+
+    @property
+    def meter(self) -> Meter | None:
+        """Who looks at what containers use; None: it does not run, or `usage` is not set."""
+        return self._meter
 
     def rouse(self, serial: int) -> None:
         """Look at what that container uses each second, for the next ten."""

@@ -25,12 +25,19 @@ from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.commands.metrics_options import exposing, options as metrics_options
 from ctrwatch.commands.policy_cli import policy
 from ctrwatch.commands.report_cli import report
+from ctrwatch.commands.top_cli import top
+from ctrwatch.commands.watch_options import (
+    config as _config,
+    configured as _configured,
+    sockets as _sockets,
+    watch_options as _watch_options,
+)
 from ctrwatch.core.text import clean, escaped
 from ctrwatch.errors import CtrwatchError
 
 if TYPE_CHECKING:
     from ctrwatch.commands.kept import Kept
-    from ctrwatch.core.configuration import FormatName, SensorName, Sockets
+    from ctrwatch.core.configuration import FormatName, SensorName
     from ctrwatch.sensor.host import Host
 
 __all__ = ("main",)
@@ -77,6 +84,7 @@ def main(*, verbose: bool) -> None:
     \b
     sudo ctrwatch events          follow births and deaths
     sudo ctrwatch ps              the containers of every runtime, now
+    sudo ctrwatch top             what they use, live
     ctrwatch explain /docker/…    what a cgroup path proves
     sudo ctrwatch doctor          what this host supports, and what to do
     ctrwatch policy list          rules for births: events --policy NAME
@@ -86,37 +94,6 @@ def main(*, verbose: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
-
-
-def _config(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option(
-        "--config",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="What is set there holds unless it is given here.  [default: /etc/ctrwatch.toml, if it is there]",
-    )(command)
-
-
-def _watch_options(command: Callable[..., None]) -> Callable[..., None]:
-    options = (
-        _config,
-        click.option(
-            "--wait",
-            type=float,
-            metavar="SECONDS",
-            help="How long an event may wait to become complete; 0 tells at once.  [default: 2]",
-        ),
-        click.option(
-            "--socket",
-            "sockets",
-            multiple=True,
-            metavar="KIND=PATH",
-            help="A daemon's socket in an unusual place. KIND: docker, containerd, cri.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @main.command(
@@ -399,7 +376,7 @@ def replay(*, file: Path, format_: str | None, raw: bool, **asked: Any) -> None:
     sys.exit(run(file, format_, verdicts(Asked(**asked)), raw=raw))
 
 
-for _command in (history, policy, report):
+for _command in (history, policy, report, top):
     main.add_command(_command)
 
 
@@ -423,31 +400,5 @@ def _keeps(path: Path | None, days: float, megabytes: int) -> Callable[[Host], K
     return lambda host: Kept(path, keep, host)
 
 
-def _configured(config: Path | None, sockets: Sequence[str]) -> Sockets:
-    """The sockets that are given, or stand in the file."""
-    from ctrwatch.commands.configured import Configured
-    from ctrwatch.core.configuration import Configuration
-
-    return Configured(config, Configuration(sockets=_sockets(sockets))).value.sockets
-
-
-def _sockets(given: Sequence[str]) -> Sockets:
-    from ctrwatch.core.configuration import Sockets
-
-    return Sockets(**{kind: tuple(paths) for kind, paths in _by_kind(given).items()})
-
-
 def _text(path: Path | None) -> str | None:
     return str(path) if path is not None else None
-
-
-def _by_kind(sockets: Sequence[str]) -> dict[str, list[str]]:
-    from ctrwatch.config import SOCKET_KINDS, refuse_socket
-
-    by_kind: dict[str, list[str]] = {}
-    for given in sockets:
-        kind, equals, path = given.partition("=")
-        if kind not in SOCKET_KINDS or not equals or not path.startswith("/"):
-            refuse_socket(given)
-        by_kind.setdefault(kind, []).append(path)
-    return by_kind

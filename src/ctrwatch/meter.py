@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from ctrwatch.core.attention import Attention
@@ -25,7 +25,7 @@ from ctrwatch.event import HostFigures, Usage
 from ctrwatch.model import NOWHERE, CgroupKey
 from ctrwatch.sensor.ends import End, Ends
 from ctrwatch.sensor.host import Host, boot_clock_ns
-from ctrwatch.sensor.hostuse import HostUse
+from ctrwatch.sensor.hostlooks import HostLooks
 from ctrwatch.sensor.ooms import Ooms
 from ctrwatch.sensor.usage import UsageReader
 
@@ -75,7 +75,7 @@ class Meter:
         self._chain, self._feed = chain, feed
         self._reader = UsageReader(host)
         self._attention = Attention(settled_ns, ages_ns)
-        self._host = HostUse(settled_ns, self._host_looked)
+        self._host = HostLooks(settled_ns, self._host_looked)
         self._ooms, self._ends = (
             Ooms(self._at_limit, self._oom_to_come),
             Ends(self._last_look, self._ended),
@@ -114,6 +114,23 @@ class Meter:
         """
         if pid is not None and self._living(serial) is not None:
             self._ends.watch(serial, pid, start_ns)
+
+    def follow(self, serials: Iterable[int], every_ns: int) -> None:
+        """
+        Somebody looks at the use of these containers: look at them so often, until the next call.
+
+        At most 256 of them, and never with more than a tenth of a core. See core/attention.py.
+        """
+        self._attention.follow(serials, every_ns, boot_clock_ns())
+        self._plan()
+
+    async def sweep(self) -> None:
+        """Look at everybody once, now: 0.3 ms each. Inputs have their turn between the looks."""
+        for number, serial in enumerate(tuple(self._subjects)):
+            if serial in self._subjects and not self._closed:
+                self._read(serial)
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def rouse(self, serial: int) -> None:
         """Somebody wants to know more: look at it each second for a while."""

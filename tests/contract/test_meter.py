@@ -25,7 +25,7 @@ from ctrwatch.meter import Meter
 from ctrwatch.model import CgroupKey, ContainerId, Leads, Listed, RawEvent
 from ctrwatch.sensor.ends import Ends
 from ctrwatch.sensor.host import Hierarchy, Host
-from ctrwatch.sensor.hostuse import read_host_figures
+from ctrwatch.sensor.hostlooks import read_host_figures
 from ctrwatch.sensor.ooms import Ooms
 from tests.unit.builders import CID, SOMEBODY, Kernel, runc
 from tests.unit.cgroup_files import V2

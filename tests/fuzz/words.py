@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ctrwatch.cli import _by_kind
 from ctrwatch.commands.configured import settings
+from ctrwatch.commands.watch_options import by_kind
 from ctrwatch.config import Settings
 from ctrwatch.core import configuration, lxc, nspawn, reference
 from ctrwatch.core.cmdline import conmon_call, is_stage, oci_call, shim_call
@@ -226,7 +226,7 @@ def options() -> Boundary:
             wait_s = float(words[0]) if words else 2.0
         except ValueError:
             return "no number"  # click says so
-        sockets: Any = _by_kind(words[1:])
+        sockets: Any = by_kind(words[1:])
         made = Settings(wait_s=wait_s, sockets=sockets, record=Path("x"))
         require("a wait is one", 0 <= made.wait_s <= 60)
         require("a socket has a place", all(p[0] == "/" for each in sockets.values() for p in each))

@@ -127,3 +127,48 @@ def test_the_next_look_is_always_to_come(steps: list[int], settled_s: int) -> No
         due_ns = attention.next_ns()
         assert due_ns is not None
         assert due_ns > now_ns
+
+
+def test_what_is_followed_is_looked_at_as_often_as_is_asked() -> None:
+    attention = newborn()
+    old_ns = BORN_NS + 7200 * S
+    attention.due(old_ns, 1000)
+    attention.follow([1, 99], 2 * S, old_ns)  # 99 has gone
+    seen = ages(attention, 7220)
+
+    assert seen[0] == 7200  # at once
+    assert [later - sooner for sooner, later in pairwise(seen)] == [2.0] * 10
+    attention.follow([1], 2 * S, old_ns + 20 * S)  # the same again: nothing is looked at for that
+    assert attention.next_ns() == old_ns + 22 * S
+    attention.follow([], 2 * S, old_ns + 20 * S)
+    assert len(ages(attention, 7200 + 200)) <= 5
+
+
+def test_following_makes_nobody_seldom() -> None:
+    attention = newborn()
+    attention.follow([1], 30 * S, BORN_NS)
+
+    assert [round(age) for age in ages(attention, 3)] == [0, 1, 2, 3]
+
+
+def test_nobody_follows_more_than_a_screen() -> None:
+    attention = Attention(60 * S)
+    for serial in range(1009):
+        attention.add(serial, 0, BORN_NS)
+    while attention.due(BORN_NS, 1000):
+        pass
+    attention.follow(range(1009), 2 * S, BORN_NS)
+
+    assert len(attention.due(BORN_NS, 1009)) == 256
+
+
+def test_who_is_followed_waits_for_no_crowd_and_starves_none() -> None:
+    attention = Attention(60 * S)
+    for serial in range(1009):
+        attention.add(serial, BORN_NS, BORN_NS)
+    now_ns = BORN_NS + 30 * S  # all of them are due, and have been for long
+    attention.follow([997, 1001, 1003], 2 * S, now_ns)
+    looked = [attention.due(now_ns, 4) for _ in range(3)]
+
+    assert {997, 1001, 1003} <= {*looked[0], *looked[1]}
+    assert all(len(set(one) - {997, 1001, 1003}) >= 2 for one in looked)

@@ -4,7 +4,8 @@ When to look at which container: attention that fades. Pure.
 A newborn is looked at three times in the half second after its first instruction, each second of
 its first minute, then every 5 s until it is 5 minutes old, every 30 s until it is half an hour, then
 at the settled beat (or always at that, where it is shorter). What was roused (the kernel
-killed a process of it for want of memory) is looked at each second for ten more.
+killed a process of it for want of memory) is looked at each second for ten more. What somebody
+follows (the rows that a terminal shows) is looked at as often as he asks, and fades when he turns away.
 
 Quick beats are counted from the birth. The slow ones are spread over their time, for a host starts
 many containers at once, and fall on whole seconds of the clock, so that a thousand settled
@@ -14,6 +15,8 @@ containers wake nobody more often than once a second. The ages at which use is t
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 __all__ = ("Attention",)
@@ -34,6 +37,7 @@ _STRIDE: Final = 619
 _SLOW_NS: Final = 30 * _SECOND  # from this beat on, on whole seconds
 # Of settled containers, 25 looks a second: of 0.3 ms each, 0.75 % of a core (docs/performance.md).
 _APART_NS: Final = _SECOND // 25
+_FOLLOWED: Final = 256  # at once: no terminal has more rows
 
 
 class _Subject:
@@ -53,6 +57,8 @@ class Attention:
     def __init__(self, settled_ns: int, ages_ns: tuple[int, ...] = ()) -> None:
         self._settled_ns, self._ages_ns = settled_ns, tuple(sorted(ages_ns))
         self._subjects: dict[int, _Subject] = {}
+        self._followed: frozenset[int] = frozenset()
+        self._follow_ns = settled_ns
         self._heap: list[
             tuple[int, int]
         ] = []  # due, serial; also of those that are not due any more
@@ -75,24 +81,49 @@ class Attention:
         """Its first instruction: one that lives shortly is seen at least once."""
         if (subject := self._subjects.get(serial)) is not None:
             subject.early_ns = tuple(now_ns + early_ns for early_ns in _EARLY_NS)
-            self._plan(serial, self._next(subject, now_ns))
+            self._plan(serial, self._next(serial, subject, now_ns))
 
     def rouse(self, serial: int, now_ns: int) -> None:
         """Something happened to it: look more often for a while."""
         if (subject := self._subjects.get(serial)) is not None:
             subject.roused_ns = now_ns
-            self._plan(serial, self._next(subject, now_ns))
+            self._plan(serial, self._next(serial, subject, now_ns))
+
+    def follow(self, serials: Iterable[int], beat_ns: int, now_ns: int) -> None:
+        """
+        Look at these every *beat_ns* or more often, until the next call; the newcomers now.
+
+        At most 256 of them.
+        """
+        before, self._followed = self._followed, frozenset(islice(serials, _FOLLOWED))
+        self._follow_ns = beat_ns
+        for serial in self._followed - before:
+            if serial in self._subjects:
+                self._plan(serial, now_ns)
 
     def due(self, now_ns: int, most: int) -> list[int]:
-        """Those to be looked at now, the longest due first; their next look is planned."""
-        due: list[int] = []
+        """
+        Those to be looked at now, the longest due first; their next look is planned.
+
+        Where there are too many, those that are followed need not wait, and take half of the looks.
+        """
+        due = self._followed_due(now_ns, most // 2)
         while self._heap and self._heap[0][0] <= now_ns and len(due) < most:
             due_ns, serial = heapq.heappop(self._heap)
             subject = self._subjects.get(serial)
             if subject is None or subject.due_ns != due_ns:
                 continue  # it has gone, or was planned anew
             due.append(serial)
-            self._plan(serial, self._next(subject, now_ns))
+            self._plan(serial, self._next(serial, subject, now_ns))
+        return due
+
+    def _followed_due(self, now_ns: int, most: int) -> list[int]:
+        due: list[int] = []
+        for serial in self._followed:
+            subject = self._subjects.get(serial)
+            if subject is not None and subject.due_ns <= now_ns and len(due) < most:
+                due.append(serial)
+                self._plan(serial, self._next(serial, subject, now_ns))
         return due
 
     def next_ns(self) -> int | None:
@@ -105,9 +136,11 @@ class Attention:
             subject.due_ns = due_ns
             heapq.heappush(self._heap, (due_ns, serial))
 
-    def _next(self, subject: _Subject, now_ns: int) -> int:
+    def _next(self, serial: int, subject: _Subject, now_ns: int) -> int:
         age_ns = max(0, now_ns - subject.born_ns)
         beat_ns = self._beat(subject, now_ns, age_ns)
+        if serial in self._followed:
+            beat_ns = min(beat_ns, self._follow_ns)
         if beat_ns < _SLOW_NS:
             due_ns = subject.born_ns + (age_ns // beat_ns + 1) * beat_ns
         else:

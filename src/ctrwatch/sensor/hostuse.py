@@ -1,94 +1,88 @@
 """
-Looks at what the host uses while containers live: six files of /proc, in some 0.2 ms.
+What the whole host uses: CPU and memory, from /proc/stat and /proc/meminfo (proc_stat(5)).
 
-When to look is core/hostuse.py's. A timer is set only for the next look, so nothing wakes up
-while no container lives.
+Two small files of the kernel, 30 µs together; what is not in them is None, never an error.
 """
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import os
-from collections.abc import Callable
-from typing import Final
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
-from ctrwatch.core.changes import Born, Gone
-from ctrwatch.core.hostuse import FILES, HostBeat, figures
-from ctrwatch.event import HostFigures, Unread
-from ctrwatch.sensor.host import boot_clock_ns
+__all__ = ("HostUse", "HostUseReader")
 
-__all__ = ("HostUse", "read_host_figures")
-
-# /proc/stat has 10 KB of interrupts and 100 bytes a CPU, /proc/diskstats 100 bytes a device.
-_FILE_BYTES: Final = 1 << 20
-_REASONS: Final = {
-    errno.ENOENT: Unread.NOT_OFFERED,
-    errno.EOPNOTSUPP: Unread.NOT_OFFERED,  # PSI that is compiled in and off: kernel/sched/psi.c
-}
+_FILE_BYTES: Final = 1 << 20  # /proc/stat has a line for each CPU and a number for each interrupt
+_TICKS: Final = os.sysconf("SC_CLK_TCK")  # to the second
+# user nice system idle iowait irq softirq steal; guests' time is in user's and nice's already.
+_CPU: Final = re.compile(rb"^cpu +([0-9 ]+)$", re.MULTILINE)
+_CPUS: Final = re.compile(rb"^cpu\d+ ", re.MULTILINE)
+_IDLE: Final = frozenset({3, 4})
+_COUNTED: Final = 8
+_MEMORY: Final = re.compile(rb"^(MemTotal|MemAvailable): +(\d{1,15}) kB$", re.MULTILINE)
+_LEAST_S: Final = 0.2  # between two looks; ticks of 10 ms say nothing of less
 
 
-class HostUse:
-    """
-    Begins when it is made, in a running loop. *looked* is called with the time and the figures.
+class HostUse(NamedTuple):
+    """None: the kernel does not say, or (`cpu_cores`) there was no earlier look."""
 
-    *settled_ns*: the beat while only old containers live.
-    """
+    cpus: int | None  # that are online
+    cpu_cores: float | None  # that worked, on average since the look before
+    memory_bytes: int | None  # that the kernel has to give
+    memory_used_bytes: int | None  # without what it would give back at once
+
+
+class HostUseReader:
+    """Each `read` is compared with the one before."""
 
     def __init__(
-        self, settled_ns: int, looked: Callable[[int, HostFigures], None], proc: str = "/proc"
+        self, proc: str = "/proc", monotonic_s: Callable[[], float] = time.monotonic
     ) -> None:
-        self._beat, self._looked, self._proc = HostBeat(settled_ns), looked, proc
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._rings_ns: int | None = None  # the timer
+        self._proc, self._monotonic_s = proc, monotonic_s
+        self._before: tuple[float, float] | None = None  # busy seconds, and when
+        self._cores: float | None = None
 
-    def heard(self, change: Born | Gone) -> None:
-        now_ns = boot_clock_ns()
-        if isinstance(change, Gone):
-            self._plan(self._beat.gone(change.serial, now_ns), now_ns)
+    def read(self) -> HostUse:
+        now_s = self._monotonic_s()
+        stat = _read(f"{self._proc}/stat")
+        memory = {key: int(kb) << 10 for key, kb in _MEMORY.findall(_read(f"{self._proc}/meminfo"))}
+        if (busy_s := _busy_s(stat)) is not None:
+            self._compare(busy_s, now_s)
+        return HostUse(
+            cpus=len(_CPUS.findall(stat)) or None,
+            cpu_cores=self._cores,
+            memory_bytes=memory.get(b"MemTotal"),
+            memory_used_bytes=_used(memory),
+        )
+
+    def _compare(self, busy_s: float, now_s: float) -> None:
+        if self._before is None:
+            self._before = (busy_s, now_s)
             return
-        listed, born_ns = change.listed, change.boot_ns
-        if listed is not None:
-            born_ns = listed.init_start_ns or 0  # not known: as old as the boot
-        self._plan(self._beat.born(change.serial, born_ns, now_ns), now_ns)
-
-    def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _plan(self, due_ns: int | None, now_ns: int) -> None:
-        """A look that is planned already comes no later for it."""
-        if due_ns is None or (self._rings_ns is not None and self._rings_ns <= due_ns):
-            return
-        self.close()
-        self._rings_ns = due_ns
-        self._timer = self._loop.call_later(max(0, due_ns - now_ns) / 1e9, self._look)
-
-    def _look(self) -> None:
-        self._timer = self._rings_ns = None
-        now_ns = boot_clock_ns()
-        self._looked(now_ns, read_host_figures(self._proc))
-        self._plan(self._beat.looked(now_ns), now_ns)
+        earlier_s, since_s = self._before
+        if now_s - since_s >= _LEAST_S:
+            # A virtual machine's idle time, and so its busy time, may go back a little.
+            self._cores = round(max(0.0, busy_s - earlier_s) / (now_s - since_s), 6)
+            self._before = (busy_s, now_s)
 
 
-def read_host_figures(proc: str = "/proc") -> HostFigures:
-    """All that can be known now; what can't has its reason."""
-    return figures({file: _read(os.path.join(proc, file)) for file in FILES})
+def _busy_s(stat: bytes) -> float | None:
+    if (line := _CPU.search(stat)) is None:
+        return None
+    ticks = line[1].split()[:_COUNTED]
+    return sum(int(word) for at, word in enumerate(ticks) if at not in _IDLE) / _TICKS
 
 
-def _read(path: str) -> bytes | Unread:
+def _used(memory: Mapping[bytes, int]) -> int | None:
+    total, available = memory.get(b"MemTotal"), memory.get(b"MemAvailable")
+    return None if total is None or available is None else max(0, total - available)
+
+
+def _read(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:
-            return _whole(file.fileno())
-    except OSError as error:
-        return _REASONS.get(error.errno or 0, Unread.UNREADABLE)
-
-
-def _whole(fd: int) -> bytes:
-    """/proc/diskstats gives a page at a time."""
-    parts, size = [], 0
-    while size < _FILE_BYTES and (part := os.read(fd, _FILE_BYTES - size)):
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)
+        with open(path, "rb") as file:
+            return file.read(_FILE_BYTES)
+    except OSError:
+        return b""  # /proc is not mounted, or hidden
