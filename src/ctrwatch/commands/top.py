@@ -185,6 +185,7 @@ async def _lines(settings: Settings, asked: Asked) -> int:
 
     async def work() -> int:
         await scene.watch.caught_up.wait()
+        await scene.sweep()
         while not ended.is_set():
             rows = scene.rows()
             scene.follow([row.serial for row in rows if row.serial is not None])
@@ -235,7 +236,7 @@ async def _table(settings: Settings, asked: Asked) -> int:
         scene.changed = app.changed
 
         async def work() -> int:
-            settling = asyncio.create_task(_settle(scene.watch))
+            settling = asyncio.create_task(_settle(scene))
             try:
                 with _ending_by_signals(app):
                     await app.run_async(mouse=asked.mouse)
@@ -269,9 +270,14 @@ async def _around(watch: Watch, app: TopApp, work: Coroutine[Any, Any, int]) -> 
     return code
 
 
-async def _settle(watch: Watch) -> None:
-    """What start-up made stays: no round of the collector shall look through it. See events.py."""
-    await watch.caught_up.wait()
+async def _settle(scene: _Scene) -> None:
+    """
+    Everybody's first figures; then a look is enough for a rate, and the meter knows who is seen.
+
+    And what start-up made stays: no round of the collector shall look through it. See events.py.
+    """
+    await scene.watch.caught_up.wait()
+    await scene.sweep()
     gc.collect()
     gc.freeze()
 

@@ -59,6 +59,7 @@ class Attention:
         self._subjects: dict[int, _Subject] = {}
         self._followed: frozenset[int] = frozenset()
         self._follow_ns = settled_ns
+        self._theirs = False  # every second look is, if one of them is due
         self._heap: list[
             tuple[int, int]
         ] = []  # due, serial; also of those that are not due any more
@@ -107,24 +108,24 @@ class Attention:
 
         Where there are too many, those that are followed need not wait, and take half of the looks.
         """
-        due = self._followed_due(now_ns, most // 2)
-        while self._heap and self._heap[0][0] <= now_ns and len(due) < most:
-            due_ns, serial = heapq.heappop(self._heap)
-            subject = self._subjects.get(serial)
-            if subject is None or subject.due_ns != due_ns:
-                continue  # it has gone, or was planned anew
+        due: list[int] = []
+        while len(due) < most and (serial := self._first(now_ns)) is not None:
             due.append(serial)
-            self._plan(serial, self._next(serial, subject, now_ns))
+            self._plan(serial, self._next(serial, self._subjects[serial], now_ns))
         return due
 
-    def _followed_due(self, now_ns: int, most: int) -> list[int]:
-        due: list[int] = []
-        for serial in self._followed:
+    def _first(self, now_ns: int) -> int | None:
+        self._theirs = not self._theirs
+        for serial in self._followed if self._theirs else ():
             subject = self._subjects.get(serial)
-            if subject is not None and subject.due_ns <= now_ns and len(due) < most:
-                due.append(serial)
-                self._plan(serial, self._next(serial, subject, now_ns))
-        return due
+            if subject is not None and subject.due_ns <= now_ns:
+                return serial
+        while self._heap and self._heap[0][0] <= now_ns:
+            due_ns, serial = heapq.heappop(self._heap)
+            subject = self._subjects.get(serial)
+            if subject is not None and subject.due_ns == due_ns:
+                return serial  # others have gone, or were planned anew
+        return None
 
     def next_ns(self) -> int | None:
         """When somebody is due; None: nobody is there. It may be somebody who has gone."""
