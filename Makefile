@@ -26,7 +26,7 @@ check: setup  ## style, types, architecture, and the tests that need no root
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 test:  ## check, then the live tests: real BPF, real runtimes, as root; then those of the virtual machine
 	@scripts/setup.sh --test

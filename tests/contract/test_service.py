@@ -34,7 +34,7 @@ def test_it_says_when_it_listens_and_when_it_ends(manager: tuple[socket.socket, 
     assert receiver.recv(4096) == b"STOPPING=1"
 
 
-@pytest.mark.parametrize("pid", ["", str(os.getpid())])
+@pytest.mark.parametrize("pid", ["", str(os.getpid())], ids=["", "ours"])
 async def test_it_beats_at_half_the_interval(manager: tuple[socket.socket, str], pid: str) -> None:
     receiver, address = manager
     given = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": pid}
