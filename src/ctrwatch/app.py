@@ -99,8 +99,13 @@ class Watch:
         sensor: Sensor | None,
         listener: Listener,
         past: Past | None = None,
+        *,
+        readings: bool = True,
     ) -> None:
-        """*past*: what an earlier ctrwatch announced, if that is known."""
+        """
+        *past*: what an earlier ctrwatch announced, if that is known. *readings*: the listener
+        follows what each container uses, look by look.
+        """
         self._settings, self._listener, self._past = settings, listener, past
         self.host, self._sensor = host, sensor
         self._offset_ns = wall_offset_ns()
@@ -114,7 +119,7 @@ class Watch:
             tells_init=sensor is not None and sensor.tells_init,
             usage_at_ns=settings.usage_at_ns if settings.usage else None,
         )
-        self._chain = Chain(header)
+        self._chain = Chain(header, readings=readings)
         if past is not None:
             self._chain.births = set()
         self._ask: Callable[[Ask | Look], Any] = lambda _: None
@@ -427,7 +432,7 @@ async def watch(
                 log.warning("the reader is too slow: %d events dropped so far", dropped)
 
     settings, host = settings or Settings(), read_host()
-    watching = Watch(settings, host, open_sensor(host, settings), listen)
+    watching = Watch(settings, host, open_sensor(host, settings), listen, readings=False)
     theirs: Exception | None = None  # a task group would wrap it
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(watching.run(), name="watch")

@@ -125,6 +125,16 @@ def test_each_look_is_a_reading_with_the_rates_since_the_one_before() -> None:
     assert {each.container.container_id for each in life.readings} == {CID}
 
 
+def test_where_nobody_follows_looks_there_are_no_readings_and_all_events() -> None:
+    life = Life()
+    life.chain = Chain(life.header, readings=False)
+    for item in life.inputs:
+        life.chain.feed(item)
+
+    assert [type(event) for event in life.sample(10.0)] == [ContainerUsage]
+    assert life.readings == []
+
+
 def test_there_is_no_reading_of_a_cgroup_that_has_gone_or_a_birth_that_is_not_told() -> None:
     gone = Usage(missing=dict.fromkeys([*USED.missing, *TOTALS], Unread.GONE))
     ended, untold = Life(), Life(wait_ms=2000)

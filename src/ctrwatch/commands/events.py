@@ -119,7 +119,9 @@ class _Session:
 
     def _watching(self, settings: Settings, listener: Callable[[Heard], None]) -> Watch:
         past = self._state.past if self._state is not None else None
-        watch = Watch(settings, self._host, self._sensor, listener, past)
+        # Lines have no readings.
+        readings = any((self._judging, self._exposed, self._kept))
+        watch = Watch(settings, self._host, self._sensor, listener, past, readings=readings)
         if self._state is not None:
             self._state.past = None  # of each that lived: the watch drops it once it is compared
         self._acting.begin(self._host, watch, self._sensor, self._tell)

@@ -163,7 +163,8 @@ class Chain:
     Births beyond a user's budget (core/flood.py) get no story, and are told together.
     """
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: Header, *, readings: bool = True) -> None:
+        """*readings*: give each look away; not, where nobody follows them."""
         self._header = header
         self._floods = flood.Floods()
         self._flood_ns: int | None = None  # when the alarm rings that was asked for
@@ -176,6 +177,7 @@ class Chain:
             unified=header.unified,
             tells_init=header.tells_init,
             ledger=Ledger(header.usage_at_ns) if header.usage_at_ns is not None else None,
+            readings=readings,
         )
         self._host_look: HostSampled | None = None  # the last one
         self.told: Counter[str] = Counter()

@@ -83,16 +83,19 @@ class Stories:
         unified: bool,
         tells_init: bool = False,
         ledger: Ledger | None = None,
+        readings: bool = True,
         shelf: Shelf | None = None,
     ) -> None:
         """
         *unified*: the host has the unified hierarchy, so a container will have it too.
         *tells_init*: first processes are told of (`changes.Begun`) and need not be looked for.
-        *ledger*: where what containers use is kept; None: it is not read.
+        *ledger*: where what containers use is kept; None: it is not read. *readings*: somebody
+        follows each look.
         """
         self._host, self._boot_id, self._unified = host, boot_id, unified
         self.wall_offset_ns, self._wait_ns = wall_offset_ns, wait_ns
         self._patience_ns = INIT_TOLD_NS if tells_init else 0
+        self._readings = readings
         self._shelf, self._ledger = shelf if shelf is not None else Shelf(), ledger
         self._hopes: dict[str, set[int]] = {}  # source: stories at rest that it may yet add to
         self.untold = 0
@@ -154,11 +157,14 @@ class Stories:
         """What a container uses, or how its first process ended."""
         if self._ledger is None:
             return []
-        due, told = self._ledger.note(item), self.last_told(item.serial)
+        due = self._ledger.note(item)
+        look = item if self._readings and isinstance(item, Sampled) else None
+        # A story is not unpacked for a look that nobody follows.
+        told = self.last_told(item.serial) if due or look is not None else None
         if told is None:
             return []  # its birth comes first
         effects = self._use(item.serial, told) if due else []
-        reading = self._ledger.reading(item, told) if isinstance(item, Sampled) else None
+        reading = self._ledger.reading(look, told) if look is not None else None
         return [reading, *effects] if reading is not None else effects
 
     def _use(self, serial: int, told: ContainerEvent) -> list[Effect]:
