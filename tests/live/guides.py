@@ -7,10 +7,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.live.tmux import Tmux
 from tests.live.waiting import until
 from tests.live.watching import DEADLINE_S, ctrwatch, environment
 
@@ -18,6 +19,7 @@ DOCS: Final = Path(__file__).parents[2] / "docs"
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _FILE: Final = re.compile(r"# (\S+\.\w+)\n")
 _FOLLOWS: Final = re.compile(r"ctrwatch events\b")  # it goes on until it is ended
+_TABLE: Final = re.compile(r"ctrwatch top$")  # the same, and it wants a terminal
 _STORE: Final = re.compile(r"--store (\S+)")
 _MAY: Final = (0, 1, 4)  # exit codes: done, differs, --fail-on
 
@@ -41,10 +43,14 @@ def steps(page: str) -> Iterator[Step | tuple[str, str]]:
 
 
 class Guide:
-    """Follows a page in *home*; `followed` has what each command printed."""
+    """
+    Follows a page in *home*; `followed` has what each command printed.
 
-    def __init__(self, page: str, home: Path) -> None:
-        self._page, self._home = page, home
+    *meanwhile* happens on the host once a watch of the page is listening.
+    """
+
+    def __init__(self, page: str, home: Path, meanwhile: Callable[[], None] | None = None) -> None:
+        self._page, self._home, self._meanwhile = page, home, meanwhile
         self.followed: list[tuple[Step, str]] = []
         self._running: list[subprocess.Popen[str]] = []
 
@@ -63,6 +69,11 @@ class Guide:
     def _run(self, step: Step) -> None:
         if _FOLLOWS.search(step.command):
             self._running.append(self._started(step))
+            if self._meanwhile is not None:
+                self._meanwhile()
+            return
+        if _TABLE.search(step.command):
+            self._look(step)
             return
         ran = subprocess.run(
             ("bash", "-o", "pipefail", "-c", step.command),
@@ -90,6 +101,14 @@ class Guide:
                 self._wait_for_rows(step.command)
                 return process
         raise AssertionError(f"{step.command}: {''.join(said)}")
+
+    def _look(self, step: Step) -> None:
+        """As who looks at a table, and has seen enough."""
+        with Tmux(self._home, 100, 30) as tmux:
+            tmux.top(*step.command.split()[3:])
+            self.followed.append((step, tmux.shown()))
+            tmux.press("q")
+            assert tmux.ended() == 0
 
     def _wait_for_rows(self, command: str) -> None:
         """A reader comes to the next command later than what was there comes to the store."""

@@ -9,6 +9,8 @@ import pytest
 
 from tests.live.guides import Guide
 from tests.live.runtimes import Ctr
+from tests.live.waiting import until
+from tests.live.watching import DEADLINE_S, ctrwatch
 
 
 def written(guide: Guide) -> None:
@@ -31,10 +33,21 @@ def proved(guide: Guide) -> None:
     assert not any(word in replayed for word in ("  violation  ", "guided", "uninvited"))
 
 
+def eaten(guide: Guide) -> None:
+    assert "AGE" in printed(guide, "sudo ctrwatch top", exactly=True)
+    assert "uninvited" in printed(guide, "--once --sort cpu")
+    for command in ("--heaviest --since", "cat heaviest.csv"):
+        assert "eater" in printed(guide, command).splitlines()[1], command
+    assert "eater" in printed(guide, "ps --where")
+    assert "resources/unlimited" in printed(guide, "--policy resources --only")
+    assert "resources/unlimited" in printed(guide, "history.db --violations")
+
+
 GUIDES: dict[str, Callable[[Guide], None]] = {
     "policies.md": written,
     "find.md": found,
     "prove.md": proved,
+    "eating.md": eaten,
 }
 
 
@@ -52,14 +65,28 @@ def guided(ctr: Ctr) -> Iterator[None]:
 
 @pytest.mark.usefixtures("guided")
 @pytest.mark.parametrize("page", GUIDES)
-def test_a_guide_can_be_followed(page: str, tmp_path: Path) -> None:
-    guide = Guide(page, tmp_path)
-    guide.follow()
+def test_a_guide_can_be_followed(page: str, ctr: Ctr, tmp_path: Path) -> None:
+    def eats() -> None:
+        """A newborn that takes a core, until the store knows it."""
+        ctr.run("eater", "sh", "-c", "while :; do :; done")
+        ask = ("history", "--store", str(tmp_path / "history.db"), "--heaviest", "--csv")
+        until("its use in the store", lambda: "eater" in ctrwatch(*ask), DEADLINE_S)
+
+    guide = Guide(page, tmp_path, eats if page == "eating.md" else None)
+    try:
+        guide.follow()
+    finally:
+        if page == "eating.md":
+            ctr.remove("eater")
 
     GUIDES[page](guide)
 
 
-def printed(guide: Guide, words: str) -> str:
-    """What the page's one command with these words printed."""
-    [text] = [text for step, text in guide.followed if words in step.command]
+def printed(guide: Guide, words: str, *, exactly: bool = False) -> str:
+    """What the page's one command with these words (*exactly*: of these) printed."""
+    [text] = [
+        text
+        for step, text in guide.followed
+        if (words == step.command if exactly else words in step.command)
+    ]
     return text
