@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,17 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched.meter.close()
 
 
+def three_more(watched: Watched, meter: Meter) -> None:
+    """As old as the host, and due at once."""
+    for letter in "abc":
+        path = PATH.replace(CID, 64 * letter)
+        directory = shutil.copytree(watched.directory, str(watched.directory).replace(PATH, path))
+        listed = was_there(CgroupKey(0, os.stat(directory).st_ino), path)
+        for effect in watched.chain.feed(listed):
+            if isinstance(effect, Born):
+                meter.heard(effect)
+
+
 async def test_looks_that_take_long_let_births_have_their_turn_between(
     watched: Watched,
 ) -> None:
@@ -141,17 +153,37 @@ async def test_looks_that_take_long_let_births_have_their_turn_between(
                 pass
 
     meter = Meter(watched.host, watched.chain, feed, settled_ns=S, ages_ns=())
-    for letter in "abc":
-        path = PATH.replace(CID, 64 * letter)
-        directory = shutil.copytree(watched.directory, str(watched.directory).replace(PATH, path))
-        listed = was_there(CgroupKey(0, os.stat(directory).st_ino), path)
-        for effect in watched.chain.feed(listed):
-            if isinstance(effect, Born):
-                meter.heard(effect)
+    three_more(watched, meter)
     await until(lambda: order.count("look") >= 3)
     meter.close()
 
     assert order[:5] == ["look", "turn", "look", "turn", "look"]
+
+
+async def test_births_in_a_storm_do_not_shorten_the_rest_between_looks(watched: Watched) -> None:
+    """Each of them, and each that is roused, asks anew when the next look is due."""
+    took_ns = 5_000_000
+    looks: list[tuple[int, int]] = []
+
+    def feed(item: Input) -> None:
+        if isinstance(item, Sampled):
+            began_ns = time.perf_counter_ns()
+            while time.perf_counter_ns() < began_ns + took_ns:
+                pass
+            looks.append((began_ns, time.perf_counter_ns()))
+
+    meter = Meter(watched.host, watched.chain, feed, settled_ns=S, ages_ns=())
+    three_more(watched, meter)
+
+    def asks() -> bool:
+        meter.rouse(99)
+        return len(looks) >= 3
+
+    await until(asks)
+    meter.close()
+
+    pauses = [later - before for (_, before), (later, _) in pairwise(looks)]
+    assert min(pauses) >= 8 * took_ns
 
 
 async def test_one_that_is_roused_is_looked_at_each_second(watched: Watched) -> None:
