@@ -48,11 +48,13 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture
-def child() -> Iterator[subprocess.Popen[bytes]]:
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(("sleep", "600")) as process:
         yield process
         process.kill()
+
+
+child, other = pytest.fixture(sleeper), pytest.fixture(sleeper)
 
 
 def was_there(cgroup: CgroupKey, path: str) -> Listed:
@@ -341,6 +343,26 @@ async def test_the_later_word_on_who_is_first_counts(child: subprocess.Popen[byt
     ends.close()
 
     assert fired == [7]
+
+
+async def test_one_that_is_dropped_while_a_program_is_started_stops_nobody(
+    child: subprocess.Popen[bytes], other: subprocess.Popen[bytes]
+) -> None:
+    """Between fork and exec the program has copies of all files, and epoll keeps what has one."""
+    fired: list[int] = []
+    ends = Ends(lambda _: None, lambda end: fired.append(end.serial))
+    ends.watch(7, other.pid, start_ns=0)
+    ends.watch(8, child.pid, start_ns=0)
+    copy = os.dup(ends._firsts[7].pidfd)
+    ends.drop(7)
+    other.kill()
+    other.wait()
+    child.kill()
+    await until(lambda: fired)
+    ends.close()
+    os.close(copy)
+
+    assert fired == [8]
 
 
 async def test_a_container_without_files_to_hear_by_is_left_to_the_looks(tmp_path: Path) -> None:
