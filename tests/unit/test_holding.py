@@ -211,6 +211,27 @@ def test_a_reload_keeps_the_episodes_of_rules_that_stay() -> None:
     assert (len(holding), holding.rules) == (0, 0)
 
 
+def test_a_reload_with_another_parameter_or_list_begins_anew() -> None:
+    def mine(cores: float, memory: float, *images: str) -> list[Policy]:
+        listed = "\n".join(images).encode()
+        return policies(
+            f"parameters: {{cores: {cores}, memory: {memory}}}\nlists: {{images: images.txt}}\n"
+            "rules:\n  - {name: r, when: 'listed(container_image, \"images\")',"
+            " deny: usage.cpu_cores > params.cores, for: 5s}\n",
+            {"images.txt": listed},
+        )
+
+    image = WEB.container_image
+    holding = Holding(mine(1.5, 0.5, image))
+    assert told_at(holding, [busy(at) for at in range(60, 70)]) == [65]
+    holding.swap(mine(1.5, 0.9, image))
+    assert told_at(holding, [busy(at) for at in range(70, 80)]) == []  # it is another rule's
+    holding.swap(mine(3.0, 0.9, image))
+    assert told_at(holding, [busy(at) for at in range(80, 90)]) == [85]
+    holding.swap(mine(3.0, 0.9, image, "docker.io/library/another:1"))
+    assert told_at(holding, [busy(at) for at in range(90, 100)]) == [95]
+
+
 # --- what is told -----------------------------------------------------------------------------
 
 

@@ -228,8 +228,8 @@ def _names(rule: Rule) -> frozenset[str]:
 
 def _says(rule: Rule) -> tuple[object, ...]:
     """What makes it the same rule after a reload: not its message, nor its severity."""
-    when = rule.when.text if rule.when is not None else None
-    return when, rule.condition.text, rule.denies, rule.hold_ns
+    when = rule.when.says if rule.when is not None else None
+    return when, rule.condition.says, rule.denies, rule.hold_ns
 
 
 def _birth(told: ContainerEvent) -> ContainerEvent:
