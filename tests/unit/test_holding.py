@@ -281,6 +281,12 @@ def test_what_can_not_be_decided_is_said_once_and_is_no_verdict() -> None:
     ]
     holding.read(reading(62, plain_v1), 0)
     assert holding.doubts() == []
+    holding.swap(rule("usage.pressure.io_waited_percent > 10.0"))
+    assert holding.doubts() == []
+    holding.read(reading(63, plain_v1), 0)
+    assert [doubt.rpartition(": ")[2] for doubt in holding.doubts()] == [
+        "nobody knows usage.pressure.io_waited_percent"
+    ]
 
 
 def test_births_and_looks_have_rules_of_their_own() -> None:

@@ -122,6 +122,8 @@ class Holding:
             for key, (_, rule, _) in self._rules.items()
             if key in before and _says(before[key][1]) == _says(rule)
         }
+        self._doubts = {key: why for key, why in self._doubts.items() if key in stay}
+        self._doubted &= stay
         for birth, pairs in list(self._pairs.items()):
             self._keep(birth, {key: pair for key, pair in pairs.items() if key in stay})
 
