@@ -5,7 +5,7 @@ A stage beside the chain, as the rounds are: each look is an input (`Sampled`) l
 and what is told of it is the chain's. When to look is core/attention.py's. Besides that the
 kernel wakes it: the first process of a container has ended (sensor/ends.py), so that its use is
 read before the runtime removes the cgroup; a process was killed for want of memory
-(sensor/ooms.py). Nothing waits for a look, and all looks together take no more than a tenth of a core.
+(sensor/ooms.py). Nothing waits for a look, and all looks by the clock take no more than a tenth of a core.
 """
 
 from __future__ import annotations
