@@ -197,6 +197,10 @@ def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert told == [1, 1, 0, 0, 0, 0]
     assert (len(holding), holding.crowded) == (2, 2)
+    assert [doubt.partition(":")[0] for doubt in holding.doubts()] == [
+        "too many rules on use are broken at a time"
+    ]
+    assert holding.doubts() == []
 
 
 def test_a_reload_keeps_the_episodes_of_rules_that_stay() -> None:

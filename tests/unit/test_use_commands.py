@@ -156,3 +156,16 @@ def test_a_recording_without_looks_says_what_is_not_judged(policy: Path, tmp_pat
 
     assert (done.exit_code, violations(done)) == (0, [])
     assert "nobody looks at what containers use: p/hog" in done.stderr
+
+
+def test_of_a_recording_it_is_said_what_can_not_be_decided(policy: Path, tmp_path: Path) -> None:
+    policy.write_text(HEAD + "  - {name: pressed, deny: usage.pressure.io_waited_percent > 9.0}\n")
+    life = Life()
+    for age_s in range(1, 20):
+        life.sample(age_s)
+    life.end(20)
+
+    done = ctrwatch("replay", "--policy", policy, recorded(tmp_path / "j", life))
+
+    assert violations(done) == []
+    assert done.stderr.count("p: pressed can't be decided of every container") == 1

@@ -90,6 +90,7 @@ class Holding:
         self._doubts: dict[_Key, str] = {}  # rules that could not be decided, and for want of what
         self._doubted: set[_Key] = set()  # of which that was said
         self.crowded = 0  # broken rules that found no room, and are not told
+        self._full = False  # that is said
         self.swap(policies)
 
     def __len__(self) -> int:
@@ -166,14 +167,18 @@ class Holding:
         return answers[key][1]
 
     def doubts(self) -> list[str]:
-        """A sentence for each rule that could not be decided where it should, once."""
+        """A sentence for each rule that could not be decided where it should, once; and on lack of room."""
         new = [key for key in self._doubts if key not in self._doubted]
         self._doubted.update(new)
-        return [
+        said = [
             f"policy {policy}: {rule} can't be decided of every container: nobody knows"
             f" {self._doubts[policy, rule]}"
             for policy, rule in new
         ]
+        if self.crowded and not self._full:
+            self._full = True
+            said.append("too many rules on use are broken at a time: some are not told")
+        return said
 
     def _pair(self, birth: str, key: _Key, judgement: Judgement) -> _Pair | None:
         """None: there is nothing to remember of it, or no room."""
