@@ -36,7 +36,7 @@ class Judging:
         holding: Holding | None = None,
     ) -> None:
         self._judge, self._listener, self._act = judge, listener, act
-        self._holding, self._crowded = holding, False
+        self._holding = holding
         self.rouse: Callable[[int], None] = lambda _: None
         self.wall_offset_ns: Callable[[], int] = wall_offset_ns
         self._timer: asyncio.TimerHandle | None = None
@@ -64,9 +64,6 @@ class Judging:
             self.rouse(reading.serial)
         for doubt in holding.doubts():
             log.warning("%s", doubt)
-        if holding.crowded and not self._crowded:
-            self._crowded = True
-            log.warning("too many rules on use are broken at a time: some are not told")
 
     def _say(self, breaches: list[Breach]) -> None:
         for breach in breaches:

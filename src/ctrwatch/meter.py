@@ -5,7 +5,7 @@ A stage beside the chain, as the rounds are: each look is an input (`Sampled`) l
 and what is told of it is the chain's. When to look is core/attention.py's. Besides that the
 kernel wakes it: the first process of a container has ended (sensor/ends.py), so that its use is
 read before the runtime removes the cgroup; a process was killed for want of memory
-(sensor/ooms.py). Nothing waits for a look, and all looks together take no more than a tenth of a core.
+(sensor/ooms.py). Nothing waits for a look, and all looks by the clock take no more than a tenth of a core.
 """
 
 from __future__ import annotations
@@ -84,6 +84,7 @@ class Meter:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_ns: int | None = None  # the timer
+        self._rests_ns = 0  # until then nobody is looked at by the clock
         self._closed = False
 
     def heard(self, change: Born | Placed | Begun | Started | Gone) -> None:
@@ -188,19 +189,19 @@ class Meter:
 
     # --- by the clock ---------------------------------------------------------------------
 
-    def _plan(self, rest_ns: int = 0) -> None:
-        """Ring when the next one is due, but not before *rest_ns* from now."""
+    def _plan(self) -> None:
+        """Ring when the next one is due, but not before the rest is over, whoever asks."""
         due_ns = self._attention.next_ns()
         if due_ns is None or self._closed:
             return
         now_ns = boot_clock_ns()
-        due_ns = max(due_ns, now_ns + rest_ns)
+        due_ns = max(due_ns, now_ns, self._rests_ns)
         if self._timer is not None and self._rings_ns is not None:
-            if self._rings_ns <= due_ns and not rest_ns:
+            if self._rests_ns <= self._rings_ns <= due_ns:
                 return
             self._timer.cancel()
         self._rings_ns = due_ns
-        self._timer = self._loop.call_later(max(0, due_ns - now_ns) / 1e9, self._look)
+        self._timer = self._loop.call_later((due_ns - now_ns) / 1e9, self._look)
 
     def _look(self) -> None:
         self._timer = self._rings_ns = None
@@ -211,7 +212,8 @@ class Meter:
                 self._read(serial)
             if time.perf_counter_ns() - began_ns > _TURN_NS:
                 break
-        self._plan(_REST * (time.perf_counter_ns() - began_ns))
+        self._rests_ns = boot_clock_ns() + _REST * (time.perf_counter_ns() - began_ns)
+        self._plan()
 
     def _read(self, serial: int) -> None:
         if (living := self._living(serial)) is not None:

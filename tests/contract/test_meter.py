@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,11 +48,13 @@ async def until(holds: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-@pytest.fixture
-def child() -> Iterator[subprocess.Popen[bytes]]:
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(("sleep", "600")) as process:
         yield process
         process.kill()
+
+
+child, other = pytest.fixture(sleeper), pytest.fixture(sleeper)
 
 
 def was_there(cgroup: CgroupKey, path: str) -> Listed:
@@ -126,6 +129,17 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
     watched.meter.close()
 
 
+def three_more(watched: Watched, meter: Meter) -> None:
+    """As old as the host, and due at once."""
+    for letter in "abc":
+        path = PATH.replace(CID, 64 * letter)
+        directory = shutil.copytree(watched.directory, str(watched.directory).replace(PATH, path))
+        listed = was_there(CgroupKey(0, os.stat(directory).st_ino), path)
+        for effect in watched.chain.feed(listed):
+            if isinstance(effect, Born):
+                meter.heard(effect)
+
+
 async def test_looks_that_take_long_let_births_have_their_turn_between(
     watched: Watched,
 ) -> None:
@@ -141,17 +155,37 @@ async def test_looks_that_take_long_let_births_have_their_turn_between(
                 pass
 
     meter = Meter(watched.host, watched.chain, feed, settled_ns=S, ages_ns=())
-    for letter in "abc":
-        path = PATH.replace(CID, 64 * letter)
-        directory = shutil.copytree(watched.directory, str(watched.directory).replace(PATH, path))
-        listed = was_there(CgroupKey(0, os.stat(directory).st_ino), path)
-        for effect in watched.chain.feed(listed):
-            if isinstance(effect, Born):
-                meter.heard(effect)
+    three_more(watched, meter)
     await until(lambda: order.count("look") >= 3)
     meter.close()
 
     assert order[:5] == ["look", "turn", "look", "turn", "look"]
+
+
+async def test_births_in_a_storm_do_not_shorten_the_rest_between_looks(watched: Watched) -> None:
+    """Each of them, and each that is roused, asks anew when the next look is due."""
+    took_ns = 5_000_000
+    looks: list[tuple[int, int]] = []
+
+    def feed(item: Input) -> None:
+        if isinstance(item, Sampled):
+            began_ns = time.perf_counter_ns()
+            while time.perf_counter_ns() < began_ns + took_ns:
+                pass
+            looks.append((began_ns, time.perf_counter_ns()))
+
+    meter = Meter(watched.host, watched.chain, feed, settled_ns=S, ages_ns=())
+    three_more(watched, meter)
+
+    def asks() -> bool:
+        meter.rouse(99)
+        return len(looks) >= 3
+
+    await until(asks)
+    meter.close()
+
+    pauses = [later - before for (_, before), (later, _) in pairwise(looks)]
+    assert min(pauses) >= 8 * took_ns
 
 
 async def test_one_that_is_roused_is_looked_at_each_second(watched: Watched) -> None:
@@ -309,6 +343,26 @@ async def test_the_later_word_on_who_is_first_counts(child: subprocess.Popen[byt
     ends.close()
 
     assert fired == [7]
+
+
+async def test_one_that_is_dropped_while_a_program_is_started_stops_nobody(
+    child: subprocess.Popen[bytes], other: subprocess.Popen[bytes]
+) -> None:
+    """Between fork and exec the program has copies of all files, and epoll keeps what has one."""
+    fired: list[int] = []
+    ends = Ends(lambda _: None, lambda end: fired.append(end.serial))
+    ends.watch(7, other.pid, start_ns=0)
+    ends.watch(8, child.pid, start_ns=0)
+    copy = os.dup(ends._firsts[7].pidfd)
+    ends.drop(7)
+    other.kill()
+    other.wait()
+    child.kill()
+    await until(lambda: fired)
+    ends.close()
+    os.close(copy)
+
+    assert fired == [8]
 
 
 async def test_a_container_without_files_to_hear_by_is_left_to_the_looks(tmp_path: Path) -> None:

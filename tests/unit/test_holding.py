@@ -197,6 +197,10 @@ def test_there_is_room_for_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert told == [1, 1, 0, 0, 0, 0]
     assert (len(holding), holding.crowded) == (2, 2)
+    assert [doubt.partition(":")[0] for doubt in holding.doubts()] == [
+        "too many rules on use are broken at a time"
+    ]
+    assert holding.doubts() == []
 
 
 def test_a_reload_keeps_the_episodes_of_rules_that_stay() -> None:
@@ -209,6 +213,27 @@ def test_a_reload_keeps_the_episodes_of_rules_that_stay() -> None:
     assert told_at(holding, [busy(at) for at in range(90, 120)]) == [95]
     holding.swap(policies("rules:\n  - {name: x, deny: 'false'}\n"))
     assert (len(holding), holding.rules) == (0, 0)
+
+
+def test_a_reload_with_another_parameter_or_list_begins_anew() -> None:
+    def mine(cores: float, memory: float, *images: str) -> list[Policy]:
+        listed = "\n".join(images).encode()
+        return policies(
+            f"parameters: {{cores: {cores}, memory: {memory}}}\nlists: {{images: images.txt}}\n"
+            "rules:\n  - {name: r, when: 'listed(container_image, \"images\")',"
+            " deny: usage.cpu_cores > params.cores, for: 5s}\n",
+            {"images.txt": listed},
+        )
+
+    image = WEB.container_image
+    holding = Holding(mine(1.5, 0.5, image))
+    assert told_at(holding, [busy(at) for at in range(60, 70)]) == [65]
+    holding.swap(mine(1.5, 0.9, image))
+    assert told_at(holding, [busy(at) for at in range(70, 80)]) == []  # it is another rule's
+    holding.swap(mine(3.0, 0.9, image))
+    assert told_at(holding, [busy(at) for at in range(80, 90)]) == [85]
+    holding.swap(mine(3.0, 0.9, image, "docker.io/library/another:1"))
+    assert told_at(holding, [busy(at) for at in range(90, 100)]) == [95]
 
 
 # --- what is told -----------------------------------------------------------------------------
@@ -260,6 +285,12 @@ def test_what_can_not_be_decided_is_said_once_and_is_no_verdict() -> None:
     ]
     holding.read(reading(62, plain_v1), 0)
     assert holding.doubts() == []
+    holding.swap(rule("usage.pressure.io_waited_percent > 10.0"))
+    assert holding.doubts() == []
+    holding.read(reading(63, plain_v1), 0)
+    assert [doubt.rpartition(": ")[2] for doubt in holding.doubts()] == [
+        "nobody knows usage.pressure.io_waited_percent"
+    ]
 
 
 def test_births_and_looks_have_rules_of_their_own() -> None:

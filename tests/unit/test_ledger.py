@@ -194,6 +194,19 @@ def test_a_storm_of_kills_is_one_event_a_second_and_none_is_lost() -> None:
     assert sum(each.kills for each in told if isinstance(each, ContainerUsage)) == 100
 
 
+def test_kills_within_a_second_of_its_end_are_told_though_no_look_came_after_it() -> None:
+    life = Life()
+    life.sample(1.0, replace(USED, oom_kills=1))
+    life.sample(1.2, replace(USED, oom_kills=3))
+
+    remove = life.end(1.3)
+
+    assert life.names == ["create", "oom", "oom", "remove"]
+    assert [each.event.kills for each in life.effects if isinstance(each, Report)] == [1, 2]  # type: ignore[union-attr]
+    assert remove.usage is not None
+    assert remove.usage.oom_kills == 3
+
+
 def test_kills_before_us_are_no_news() -> None:
     chain = Chain(replace(HEADER, usage_at_ns=(10 * S,)))
     kernel = Kernel()

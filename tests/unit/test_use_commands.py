@@ -16,10 +16,15 @@ from ctrwatch.cli import main
 from ctrwatch.commands.asked import Asked
 from ctrwatch.commands.reload import Prepared, policies_part
 from ctrwatch.commands.verdicts import Verdicts
+from ctrwatch.core.chain import Report
 from ctrwatch.core.configuration import Configuration
+from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
+from ctrwatch.event import ContainerUsage
 from ctrwatch.sensor.journal import JournalWriter
 from tests.unit.test_ledger import USED, Life
+from tests.unit.test_render import WEB
+from tests.unit.verdicts import VIOLATION
 
 HEAD = "apiVersion: ctrwatch/v1\nkind: Policy\nmetadata: {name: p}\nrules:\n"
 BIRTH = "  - {name: b, deny: 'false'}\n"
@@ -63,6 +68,31 @@ def test_a_reload_refuses_it_without_usage(policy: Path) -> None:
     assert said == ["policies read again: 2 rules"]
     assert looking.holding is not None
     assert looking.holding.rules == 1
+
+
+def test_whose_event_is_not_shown_of_those_neither_use_nor_a_verdict_is(policy: Path) -> None:
+    verdicts = Verdicts(
+        Asked(policies=[str(policy)], where='container_name != "db"', fail_on="low")
+    )
+    shown = verdicts.showing(lambda _: b"shown")
+    hidden = replace(WEB, id="hidden", container_name="db")
+    [used] = Life().sample(10.0)
+    assert isinstance(used, ContainerUsage)
+
+    def uses(birth: str) -> bytes | None:
+        return shown(Report(replace(used, id=f"{birth}-usage-10")))
+
+    for event in (WEB, hidden):
+        shown(Tell(event, None))
+    for number in range(10_001):  # on a host that builds without end
+        passing = replace(WEB, id=f"b{number}")
+        shown(Tell(passing, None))
+        shown(Tell(replace(passing, event="container_remove", id=f"{passing.id}-remove"), None))
+
+    assert (uses(WEB.id), uses("hidden")) == (b"shown", None)
+    assert shown(Report(replace(VIOLATION, event_id="hidden"))) is None
+    assert not verdicts.failed
+    assert len(verdicts._shown) < 2_000
 
 
 def test_check_test_and_show_know_it(policy: Path) -> None:
@@ -126,3 +156,16 @@ def test_a_recording_without_looks_says_what_is_not_judged(policy: Path, tmp_pat
 
     assert (done.exit_code, violations(done)) == (0, [])
     assert "nobody looks at what containers use: p/hog" in done.stderr
+
+
+def test_of_a_recording_it_is_said_what_can_not_be_decided(policy: Path, tmp_path: Path) -> None:
+    policy.write_text(HEAD + "  - {name: pressed, deny: usage.pressure.io_waited_percent > 9.0}\n")
+    life = Life()
+    for age_s in range(1, 20):
+        life.sample(age_s)
+    life.end(20)
+
+    done = ctrwatch("replay", "--policy", policy, recorded(tmp_path / "j", life))
+
+    assert violations(done) == []
+    assert done.stderr.count("p: pressed can't be decided of every container") == 1

@@ -68,6 +68,8 @@ class _Player:
     def _look(self, holding: Holding, effect: Effect) -> None:
         if isinstance(effect, Reading):
             self._say(holding.read(effect, self._offset_ns))
+            for doubt in holding.doubts():
+                sys.stderr.write(f"ctrwatch: {doubt}\n")
         elif isinstance(effect, Tell) and effect.event.event == "container_remove":
             holding.ended(effect.event)
 

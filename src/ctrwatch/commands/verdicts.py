@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,7 +18,7 @@ from ctrwatch.core.ledger import Reading
 from ctrwatch.core.policy import Policy
 from ctrwatch.core.story import Tell
 from ctrwatch.errors import InputError
-from ctrwatch.event import ContainerEvent, Enforcement, Violation
+from ctrwatch.event import ContainerEvent, ContainerUsage, Enforcement, Violation
 from ctrwatch.judging import Judging
 from ctrwatch.model import RawEvent
 from ctrwatch.policies import load
@@ -27,7 +27,7 @@ __all__ = ("Verdicts", "Where", "on_use", "say_unjudged")
 
 _PATIENCE_S: Final = 2.0  # what a rule lacks may come as late as --wait's default
 _NAMED: Final = 8  # rules in a sentence
-_BIRTHS: Final = 10_000  # of which it is remembered whether they were shown
+_ENDED: Final = 1_000  # that were shown or not: a rule that waits is told right after the end
 
 
 class Where:
@@ -67,7 +67,8 @@ class Verdicts:
         # Also without such rules: a reload may bring some.
         self.holding: Holding | None = Holding(policies) if asked.policies else None
         self._blind = False  # nobody looks at what containers use
-        self._shown: OrderedDict[str, bool] = OrderedDict()
+        self._shown: dict[str, bool] = {}  # by birth; of the living, and of the last that ended
+        self._ended: deque[str] = deque()
         self.failed = False
 
     def judging(
@@ -135,17 +136,21 @@ class Verdicts:
                 shown = self._shown.get(birth_of(violation.event_id), True)
                 self.failed |= shown and self._fails(violation)
                 return shown
+            case Report(ContainerUsage() as used):
+                return self._shown.get(birth_of(used.id), True) and not self._only
             case Report(Enforcement()):
                 return True
             case Report() | RawEvent() | Reading():
                 return not self._only
 
     def _remembered(self, event: ContainerEvent, where: Where) -> bool:
-        """A verdict is shown if the event that it judges was."""
-        shown = self._shown[birth_of(event.id)] = where.holds(event)
-        self._shown.move_to_end(birth_of(event.id))
-        if len(self._shown) > _BIRTHS:
-            self._shown.popitem(last=False)
+        """A verdict, and what it uses, is shown if what was told last of the container was."""
+        birth = birth_of(event.id)
+        shown = self._shown[birth] = where.holds(event)
+        if event.event == "container_remove":
+            self._ended.append(birth)
+            if len(self._ended) > _ENDED:
+                self._shown.pop(self._ended.popleft(), None)
         return shown
 
     def _fails(self, violation: Violation) -> bool:

@@ -136,6 +136,11 @@ class Condition:
         return frozenset(called & {_LISTED, *HELPERS})
 
     @property
+    def says(self) -> tuple[object, ...]:
+        """What decides beside the event: its text, and the policy's own values that it reads."""
+        return self.text, *self._env.given(self._compiled.serialize())
+
+    @property
     def names(self) -> frozenset[str]:
         """The event's fields that it reads, as a whole or in part."""
         return frozenset(path.partition(".")[0] for path in self.paths) & VARIABLE_NAMES - {_USE}
@@ -215,6 +220,21 @@ class Environment:
         except (RuntimeError, ValueError) as error:
             raise CelError(str(error)[:300]) from None
         return Condition(text, running, self)
+
+    def given(self, serialized: bytes) -> tuple[Mapping[str, object], Mapping[str, object]]:
+        """The parameters and the lists that an expression reads."""
+        paths = syntax.paths(serialized)
+        lists = {call.texts[1] for call in syntax.calls(serialized) if call.function == _LISTED}
+        return (
+            {
+                name: value
+                for name, value in self._params.items()
+                if any(
+                    f"{path}.".startswith(f"params.{name}.") or path == "params" for path in paths
+                )
+            },
+            {name: entries for name, entries in self._lists.items() if name in lists},
+        )
 
     def activation(self, facts: Facts, parts: Iterable[str]) -> Any:
         """The variables of *facts*, kept for the next condition."""

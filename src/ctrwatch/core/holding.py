@@ -90,6 +90,7 @@ class Holding:
         self._doubts: dict[_Key, str] = {}  # rules that could not be decided, and for want of what
         self._doubted: set[_Key] = set()  # of which that was said
         self.crowded = 0  # broken rules that found no room, and are not told
+        self._full = False  # that is said
         self.swap(policies)
 
     def __len__(self) -> int:
@@ -122,6 +123,8 @@ class Holding:
             for key, (_, rule, _) in self._rules.items()
             if key in before and _says(before[key][1]) == _says(rule)
         }
+        self._doubts = {key: why for key, why in self._doubts.items() if key in stay}
+        self._doubted &= stay
         for birth, pairs in list(self._pairs.items()):
             self._keep(birth, {key: pair for key, pair in pairs.items() if key in stay})
 
@@ -164,14 +167,18 @@ class Holding:
         return answers[key][1]
 
     def doubts(self) -> list[str]:
-        """A sentence for each rule that could not be decided where it should, once."""
+        """A sentence for each rule that could not be decided where it should, once; and on lack of room."""
         new = [key for key in self._doubts if key not in self._doubted]
         self._doubted.update(new)
-        return [
+        said = [
             f"policy {policy}: {rule} can't be decided of every container: nobody knows"
             f" {self._doubts[policy, rule]}"
             for policy, rule in new
         ]
+        if self.crowded and not self._full:
+            self._full = True
+            said.append("too many rules on use are broken at a time: some are not told")
+        return said
 
     def _pair(self, birth: str, key: _Key, judgement: Judgement) -> _Pair | None:
         """None: there is nothing to remember of it, or no room."""
@@ -228,8 +235,8 @@ def _names(rule: Rule) -> frozenset[str]:
 
 def _says(rule: Rule) -> tuple[object, ...]:
     """What makes it the same rule after a reload: not its message, nor its severity."""
-    when = rule.when.text if rule.when is not None else None
-    return when, rule.condition.text, rule.denies, rule.hold_ns
+    when = rule.when.says if rule.when is not None else None
+    return when, rule.condition.says, rule.denies, rule.hold_ns
 
 
 def _birth(told: ContainerEvent) -> ContainerEvent:

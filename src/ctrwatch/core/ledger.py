@@ -166,7 +166,7 @@ class Ledger:
         if _in_time(item.usage):
             account.at_ns, account.final = item.boot_ns, account.final or item.final
         self._aged(account, item)
-        self._killed(account, item)
+        self._killed(account, item.boot_ns, last=item.final)
         return bool(account.due)
 
     def usage(self, serial: int) -> Usage | None:
@@ -200,25 +200,30 @@ class Ledger:
             account.due.append(_Due(self._ages_ns[stage - 1], 0, item.boot_ns, account.usage))
             account.stage = stage
 
-    def _killed(self, account: _Account, item: Sampled) -> None:
+    def _killed(self, account: _Account, at_ns: int, *, last: bool) -> None:
+        """*last*: they need not wait for those of a look that comes after."""
         usage = account.usage
         if usage is None or usage.oom_kills is None:
             return
         if account.kills_told is None:  # what was killed before us is no news
             account.kills_told = 0 if account.from_zero else usage.oom_kills
         kills = usage.oom_kills - account.kills_told
-        late = account.oom_ns is None or abs(item.boot_ns - account.oom_ns) >= _OOM_PAUSE_NS
-        if kills > 0 and (late or item.final):
-            account.kills_told, account.oom_ns = usage.oom_kills, item.boot_ns
-            account.due.append(_Due(None, kills, item.boot_ns, usage))
+        late = account.oom_ns is None or abs(at_ns - account.oom_ns) >= _OOM_PAUSE_NS
+        if kills > 0 and (late or last):
+            account.kills_told, account.oom_ns = usage.oom_kills, at_ns
+            account.due.append(_Due(None, kills, at_ns, usage))
 
     # --- events -----------------------------------------------------------------------------
 
-    def due(self, serial: int, told: ContainerEvent, wall_offset_ns: int) -> list[ContainerUsage]:
-        """What `note` found, once; *told*: what was told of the container last."""
+    def due(
+        self, serial: int, told: ContainerEvent, wall_offset_ns: int, *, gone: bool = False
+    ) -> list[ContainerUsage]:
+        """What `note` found, once; *told*: what was told of the container last; *gone*: it has ended."""
         account = self._accounts.get(serial)
         if account is None:
             return []
+        if gone and account.at_ns is not None:
+            self._killed(account, account.at_ns, last=True)
         events = [self._event(account, told, each, wall_offset_ns) for each in account.due]
         account.due.clear()
         return events

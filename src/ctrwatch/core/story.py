@@ -167,10 +167,11 @@ class Stories:
         reading = self._ledger.reading(look, told) if look is not None else None
         return [reading, *effects] if reading is not None else effects
 
-    def _use(self, serial: int, told: ContainerEvent) -> list[Effect]:
+    def _use(self, serial: int, told: ContainerEvent, *, gone: bool = False) -> list[Effect]:
         if self._ledger is None:
             return []
-        return [Report(event) for event in self._ledger.due(serial, told, self.wall_offset_ns)]
+        due = self._ledger.due(serial, told, self.wall_offset_ns, gone=gone)
+        return [Report(event) for event in due]
 
     def have_patience(self, wait_ns: int, now_ns: int) -> list[Effect]:
         """Wait that long; the alarms of those that wait were set for another time."""
@@ -339,7 +340,7 @@ class Stories:
             event = self._describe(story, "container_start", story.started.boot_ns, now_ns)
             effects.append(self._say(story, event))
         if story.told is not None:
-            effects += self._use(story.born.serial, story.told)
+            effects += self._use(story.born.serial, story.told, gone=story.gone is not None)
         if story.gone is not None:
             event = self._describe(story, "container_remove", story.gone.boot_ns, now_ns)
             if self._ledger is not None:

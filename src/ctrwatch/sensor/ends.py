@@ -12,6 +12,7 @@ after that by the pidfd itself, since Linux 6.15 (PIDFD_GET_INFO, PIDFD_INFO_EXI
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -116,7 +117,11 @@ class Ends:
         with self._lock:
             if (first := self._firsts.pop(serial, None)) is not None:
                 del self._by_pidfd[first.pidfd]
-                os.close(first.pidfd)  # which takes it out of epoll's set
+                # To close it does not take it out of epoll's set, where a program that is being
+                # started has a copy: epoll(7), "Questions and answers".
+                with contextlib.suppress(FileNotFoundError):  # its end was heard
+                    self._epoll.unregister(first.pidfd)
+                os.close(first.pidfd)
 
     def close(self) -> None:
         os.eventfd_write(self._stop, 1)
