@@ -54,9 +54,12 @@ class Tmux:
         assert done.returncode == 0 or not check, done.stderr.decode()
         return done.stdout.decode()
 
+    def write(self, text: str) -> None:
+        self._run("send-keys", "-l", "--", text)
+
     def type(self, text: str) -> None:
         """And enter."""
-        self._run("send-keys", "-l", text)
+        self.write(text)
         self._run("send-keys", "Enter")
 
     def press(self, *keys: str) -> None:
