@@ -100,6 +100,15 @@ def test_a_share_is_never_more_than_all() -> None:
     assert said.cpu_share_of_used == 1.0
 
 
+def test_who_used_nothing_has_no_share_of_it_also_where_nobody_used_any() -> None:
+    idle = {"io_read_bytes": 7, "io_write_bytes": 7}
+    at_birth, at_end = Around(None, host(100, 5, **idle)), Around(host(160, 5, since=150, **idle))
+    last = removed(1, 160, 60, 0.0, io_read_bytes=0, io_write_bytes=0)
+    said = cost(life(last, ended=160), at_birth, at_end)
+
+    assert (said.cpu_share_of_used, said.io_share_of_used) == (0.0, 0.0)
+
+
 def test_what_is_not_known_has_its_reason() -> None:
     bill = Bill(missing={"cpu_seconds": Unread.GONE}, memory_peak_bytes=5)
     unread = cost(life(birth(1, 160, "container_remove", usage=bill)), Around(), Around())

@@ -172,6 +172,8 @@ def _shared(known: Cost, life: Life, at_birth: Around, at_end: Around) -> Cost:
             missing[name] = missing[figure]
         elif whole is None or isinstance(whole, str):
             missing[name] = whole or "no_host"
+        elif not used:
+            return 0.0  # also of nothing
         elif (part := share(used, whole)) is not None:
             return round(min(part, 1.0), 6)
         return None
