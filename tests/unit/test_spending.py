@@ -182,6 +182,22 @@ def test_what_an_image_cost_is_what_all_of_its_containers_did() -> None:
     assert (made.cpu_seconds, made.containers, made.unread) == (13.0, 3, 1)
 
 
+def test_what_is_known_of_no_container_of_an_image_is_no_zero() -> None:
+    unread = birth(2, 2, container_image="unread:1")
+    made = report(
+        [birth(1, 1), removed(1, 9, 8, 1.0, io_read_bytes=None, io_write_bytes=None), unread]
+    ).spent
+
+    assert made is not None
+    first, second = made.images
+    assert (first.cpu_seconds, first.io_read_bytes, first.io_write_bytes) == (1.0, None, None)
+    assert (second.unread, second.cpu_seconds, second.memory_peak_bytes) == (1, None, None)
+    assert (second.io_read_bytes, second.oom_kills) == (None, None)
+    page = spent(_with(report([begin(0)]), made))
+    assert "0 B" not in page
+    assert "0.00 s" not in page
+
+
 def test_only_those_that_were_born_in_the_period_count() -> None:
     told = [birth(1, 1), removed(1, 4000, 3999, 50.0), birth(2, 3700), removed(2, 3800, 100, 2.0)]
     made = report(told, since=1).spent
