@@ -127,13 +127,18 @@ def _wanted(where: str | None) -> Callable[[ContainerEvent], bool]:
 
 
 async def _beside(watch: Watch, work: Coroutine[Any, Any, int]) -> int:
-    """Run *work* beside the watch, until one of them ends. Raises what the watch has raised."""
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(watch.run(), name="watch")
-        working = tasks.create_task(work, name="top")
+    """Run *work* beside the watch, until one of them ends. Raises what either has raised."""
+    running = asyncio.create_task(watch.run(), name="watch")
+    working = asyncio.create_task(work, name="top")
+    try:
         await asyncio.wait((running, working), return_when=asyncio.FIRST_COMPLETED)
+    finally:
         for task in (running, working):
             task.cancel()
+        await asyncio.wait((running, working))
+    for task in (running, working):  # not in a group, which would wrap what they raise
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
     return working.result() if not working.cancelled() else 0
 
 
@@ -150,13 +155,22 @@ async def _once(settings: Settings, asked: Asked) -> int:
         await asyncio.sleep(_APART_S)
         await scene.sweep()
         rows = scene.rows()
-        if asked.as_json:
-            sys.stdout.buffer.write(scene.line(rows))
-        else:
-            _print(rows)
+        with _enough():
+            if asked.as_json:
+                sys.stdout.buffer.write(scene.line(rows))
+            else:
+                _print(rows)
         return 0
 
     return await _beside(scene.watch, work())
+
+
+@contextlib.contextmanager
+def _enough() -> Iterator[None]:
+    """A reader that has enough is no failure."""
+    with contextlib.suppress(BrokenPipeError):
+        yield
+        sys.stdout.flush()
 
 
 def _print(rows: Sequence[Row]) -> None:
