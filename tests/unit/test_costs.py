@@ -311,6 +311,16 @@ def test_a_table_is_safe_for_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in run(kept(tmp_path / "h.db", told), "--heaviest").stdout
 
 
+def test_a_small_share_is_no_zero(tmp_path: Path) -> None:
+    told: list[rows.Kept] = [
+        host(100, 0), birth(1, 100), removed(1, 160, 60, 0.001), host(160, 100, since=100),
+    ]  # fmt: skip
+    done = run(kept(tmp_path / "h.db", told), "--heaviest")
+
+    assert "<0.1 %" in done.stdout.splitlines()[1]
+    assert " 0.0 %" not in done.stdout
+
+
 def test_without_use_it_says_how_to_get_it(tmp_path: Path) -> None:
     done = run(kept(tmp_path / "h.db", [birth(1, 1)]), "--heaviest")
 

@@ -12,7 +12,7 @@ import msgspec
 
 from ctrwatch.core import cells
 from ctrwatch.core.costs import Cost
-from ctrwatch.core.said import size
+from ctrwatch.core.said import percent, size
 from ctrwatch.core.text import clean, escaped, short_id
 from ctrwatch.outputs.heaviest import By, heaviest
 from ctrwatch.outputs.history import Asked, History
@@ -76,14 +76,14 @@ def _columns(cost: Cost) -> tuple[str, ...]:
 
     return (
         known("cpu_seconds", lambda seconds: f"{seconds:.1f} s"),
-        known("cpu_share_of_used", _percent),
-        known("cpu_share_of_host", _percent),
+        known("cpu_share_of_used", percent),
+        known("cpu_share_of_host", percent),
         known("memory_peak_bytes", lambda number: size(int(number))),
-        known("memory_share_of_host", _percent),
+        known("memory_share_of_host", percent),
         known("io_read_bytes", lambda number: size(int(number))),
         known("io_write_bytes", lambda number: size(int(number))),
         _lived(cost),
-        cost.runtime,
+        clean(cost.runtime or "-", _WIDTHS[8]),
         clean(cost.container_name or "-", _WIDTHS[9]),
         clean(cost.container_image or "-", _WIDTHS[10]),
         short_id(cost.container_id),
@@ -107,10 +107,6 @@ def _span(seconds: float) -> str:
     if seconds < 2 * _HOUR_S:
         return f"{seconds / _MINUTE_S:.0f} min"
     return f"{seconds / _HOUR_S:.1f} h" if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:.1f} d"
-
-
-def _percent(part: float) -> str:
-    return f"{part * 100:.1f} %"
 
 
 def _line(columns: Sequence[str]) -> bytes:

@@ -12,10 +12,10 @@ from ctrwatch.core.drawing import Line, Mark
 from ctrwatch.core.markup import Markup, joined, tag, trusted
 from ctrwatch.core.parts import counted, rest, short, table, when
 from ctrwatch.core.reported import Report
-from ctrwatch.core.said import size
+from ctrwatch.core.said import percent, size
 from ctrwatch.core.spending import HostOverTime, Spent
 
-__all__ = ("percent", "spent")
+__all__ = ("spent",)
 
 _HEAVIEST: Final = 10  # of each kind; JSON has more, and `history --heaviest` any number
 _MARKED: Final = 5  # births that go through the drawing
@@ -57,16 +57,6 @@ def spent(report: Report) -> Markup:
         _images(report.spent),
         id="spent",
     )
-
-
-def percent(part: float | None) -> str:
-    """
-    >>> percent(0.1234), percent(0.00001), percent(None)
-    ('12.3 %', '<0.1 %', 'unknown')
-    """
-    if part is None:
-        return "unknown"
-    return "<0.1 %" if 0 < part < 0.0005 else f"{part * 100:.1f} %"
 
 
 def _sum(spent: Spent) -> Markup:
@@ -295,7 +285,7 @@ def _images(spent: Spent) -> Markup:
 def _of_used(cpu_s: float | None, whole_s: float) -> str:
     if cpu_s is None:
         return ""
-    return percent(min(cpu_s / whole_s, 1.0) if whole_s else None)
+    return percent(min(cpu_s / whole_s, 1.0)) if whole_s else "unknown"
 
 
 def _read_and_written(reads: int | None, writes: int | None) -> str:
