@@ -284,6 +284,7 @@ def test_a_table_says_shares_and_reasons(store: Path) -> None:
     assert lines[3].split()[:6] == ["30.0", "s", "22.1", "%", "12.5", "%"]
     assert " 60.0 s+ " in lines[3]
     assert "not_read" in lines[5]
+    assert {line.index("containerd") for line in lines[1:]} == {lines[0].index("RUNTIME")}
 
 
 def test_json_is_an_object_a_line(store: Path) -> None:

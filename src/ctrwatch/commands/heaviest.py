@@ -23,7 +23,7 @@ _MOST: Final = 20  # as many as anybody looks at one by one
 _HEAD: Final = (
     "CPU", "OF USED", "OF HOST", "PEAK", "OF HOST", "READ", "WRITTEN", "IN", "RUNTIME", "NAME", "IMAGE", "ID",
 )  # fmt: skip
-_WIDTHS: Final = (9, 7, 7, 9, 7, 9, 9, 12, 10, 20, 40, 12)
+_RUNTIME, _NAME, _IMAGE = 10, 20, 40  # characters of strangers' words
 _RIGHT: Final = 8  # columns of numbers
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -63,10 +63,12 @@ def _csv(costs: Sequence[Cost]) -> Iterator[bytes]:
 
 
 def _table(costs: Sequence[Cost]) -> Iterator[bytes]:
-    if costs:
-        yield _line(_HEAD)
-    for each in costs:
-        yield _line(_columns(each))
+    if not costs:
+        return
+    lines = [_HEAD, *map(_columns, costs)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield _line(line, widths)
 
 
 def _columns(cost: Cost) -> tuple[str, ...]:
@@ -83,9 +85,9 @@ def _columns(cost: Cost) -> tuple[str, ...]:
         known("io_read_bytes", lambda number: size(int(number))),
         known("io_write_bytes", lambda number: size(int(number))),
         _lived(cost),
-        clean(cost.runtime or "-", _WIDTHS[8]),
-        clean(cost.container_name or "-", _WIDTHS[9]),
-        clean(cost.container_image or "-", _WIDTHS[10]),
+        clean(cost.runtime or "-", _RUNTIME),
+        clean(cost.container_name or "-", _NAME),
+        clean(cost.container_image or "-", _IMAGE),
         short_id(cost.container_id),
     )
 
@@ -109,10 +111,10 @@ def _span(seconds: float) -> str:
     return f"{seconds / _HOUR_S:.1f} h" if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:.1f} d"
 
 
-def _line(columns: Sequence[str]) -> bytes:
+def _line(columns: Sequence[str], widths: Sequence[int]) -> bytes:
     padded = [
         f"{text:>{width}}" if number < _RIGHT else f"{text:{width}}"
-        for number, (text, width) in enumerate(zip(columns, _WIDTHS, strict=True))
+        for number, (text, width) in enumerate(zip(columns, widths, strict=True))
     ]
     return ("  ".join(padded).rstrip() + "\n").encode()
 
