@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ctrwatch.cli import main
 from ctrwatch.core import rows
 from ctrwatch.core.costs import Around, Cost, Life, cost
+from ctrwatch.core.describe import rfc3339
 from ctrwatch.event import Bill, Unread
 from ctrwatch.outputs.heaviest import By, heaviest
 from ctrwatch.outputs.history import Asked, History
@@ -254,6 +255,20 @@ def test_a_birth_that_two_watches_tell_is_one_with_the_first_ones_figures(tmp_pa
     with History(path) as history:
         [only] = heaviest(history, Asked(), "cpu", 9)
     assert (only.cpu_seconds, bool(only.ended)) == (9.0, True)
+
+
+@pytest.mark.parametrize("looked", [True, False])
+def test_who_was_there_before_was_born_before(tmp_path: Path, *, looked: bool) -> None:
+    old = birth(1, 5000, "existing_container", ctime=at(100))
+    later = [birth(2, 6000, "existing_container", ctime=None), birth(3, 7000)]
+    looks = [used(1, 5001, 4901, 30.0)] if looked else []
+    path = kept(tmp_path / "history.db", [old, *looks, *later])
+
+    assert asked(path, since_ns=at(4000)) == ["web-3"]  # of web-2 nobody knows
+    assert asked(path, since_ns=at(99), until_ns=at(101)) == ["web-1"]
+    with History(path) as history:
+        by = {each.container_name: each.born for each in heaviest(history, Asked(), "cpu", 9)}
+    assert (by["web-1"], by["web-2"]) == (rfc3339(at(100)), "")
 
 
 def test_updates_say_what_it_is_called(tmp_path: Path) -> None:

@@ -214,6 +214,24 @@ def test_a_birth_that_two_watches_tell_is_one() -> None:
     assert (made.cpu_seconds, made.containers, made.unread) == (6.0, 1, 0)
 
 
+def test_who_was_there_before_was_born_before() -> None:
+    told: list[rows.Kept] = [
+        birth(1, 1),
+        birth(1, 5000, "existing_container", ctime=at(1)),  # another watch
+        birth(2, 5000, "existing_container", ctime=at(2)),
+        birth(3, 5000, "existing_container", ctime=at(1)),  # and started again
+        birth(4, 5000, "existing_container", ctime=None),
+        used(1, 5010, 5009, 50.0), used(2, 5010, 5008, 60.0), used(3, 5010, 1000, 7.0),
+        host(5020, 100, since=5010),
+    ]  # fmt: skip
+    made = report(told, since=1).spent
+
+    assert made is not None
+    assert made.host is not None
+    assert (made.cpu_seconds, made.containers, made.unread) == (7.0, 1, 0)
+    assert sum(made.host.births) == 1
+
+
 def test_an_update_says_what_its_image_was() -> None:
     told: list[rows.Kept] = [
         birth(1, 1, container_image=""),

@@ -16,7 +16,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from ctrwatch.core.costs import Cost
+from ctrwatch.core.costs import Cost, began_ns
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, HostUsage, Usage
 
 __all__ = ("HostOverTime", "ImageCost", "Spending", "Spent")
@@ -79,10 +79,21 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 class _Account:
     """Of one container that lives, or of one image."""
 
-    __slots__ = ("containers", "cpu_s", "key", "kills", "peak", "read", "unread", "wrote")
+    __slots__ = (
+        "born_ns",
+        "containers",
+        "cpu_s",
+        "key",
+        "kills",
+        "peak",
+        "read",
+        "unread",
+        "wrote",
+    )
 
-    def __init__(self, key: tuple[str, str]) -> None:
+    def __init__(self, key: tuple[str, str], born_ns: int | None = None) -> None:
         self.key = key  # image, digest
+        self.born_ns = born_ns  # wall clock; None: not known
         self.containers = self.unread = 0
         self.cpu_s: float | None = None
         self.peak: int | None = None
@@ -124,6 +135,7 @@ class Spending:
     def __init__(self, since_ns: int, until_ns: int) -> None:
         self._since_ns, self._until_ns = since_ns, until_ns
         self._living: dict[str, _Account] = {}
+        self._found: set[str] = set()  # of those: who was there before a watch
         self._images: dict[tuple[str, str], _Account] = {}
         self._all = _Account(("", ""))
         self._left_out = 0
@@ -131,11 +143,18 @@ class Spending:
         self._any = False
 
     def born(self, birth: str, time_ns: int, event: ContainerEvent) -> None:
-        """Told again by another watch, it is the same one, if it lives."""
+        """
+        Told again by another watch, it is the same one, if it lives.
+
+        Who was there before that watch has the time at which it was found: its birth is what is
+        known of it, and may be before the period.
+        """
         if not self._since_ns <= time_ns < self._until_ns or birth in self._living:
             return
-        self._host.born(time_ns)
-        self._living[birth] = _Account(_key(event))
+        there = event.event == "existing_container"
+        if there:
+            self._found.add(birth)
+        self._living[birth] = _Account(_key(event), event.ctime if there else time_ns)
         if len(self._living) > _LIVING:
             self._settle(next(iter(self._living)))
 
@@ -147,7 +166,7 @@ class Spending:
     def used(self, birth: str, event: ContainerUsage) -> None:
         self._any = True
         if birth in self._living:
-            self._living[birth].note(event.usage)
+            self._note(birth, event, event.usage)
 
     def ended(self, birth: str, event: ContainerEvent) -> None:
         if event.usage is not None:
@@ -155,7 +174,7 @@ class Spending:
         if birth not in self._living:
             return
         if event.usage is not None:
-            self._living[birth].note(event.usage)
+            self._note(birth, event, event.usage)
         self._living[birth].key = _key(event)
         self._settle(birth)
 
@@ -184,8 +203,18 @@ class Spending:
             host=self._host.value(),
         )
 
+    def _note(self, birth: str, event: ContainerEvent | ContainerUsage, used: Usage | Bill) -> None:
+        one = self._living[birth]
+        one.note(used)
+        if birth in self._found:
+            one.born_ns = began_ns(event) or one.born_ns
+
     def _settle(self, birth: str) -> None:
         one = self._living.pop(birth)
+        self._found.discard(birth)
+        if one.born_ns is None or not self._since_ns <= one.born_ns < self._until_ns:
+            return
+        self._host.born(one.born_ns)
         self._all.add(one)
         if one.key not in self._images:
             if len(self._images) >= _IMAGES:
