@@ -18,6 +18,8 @@ from ctrwatch.sensor.hostuse import HostLook
 from tests.contract.test_top_app import Behaviour
 from tests.unit.boards import bustle, crowded
 
+DEADLINE_S = 10.0
+
 
 class Idle:
     """A watch to which nothing happens."""
@@ -47,20 +49,25 @@ async def test_where_the_watch_fails_the_app_ends_first() -> None:
 
 
 async def test_for_scripts_too_what_the_watch_says_is_a_users_word() -> None:
-    async def works() -> int:
-        await asyncio.Event().wait()
-        return 0
-
     with pytest.raises(HostError, match="the kernel said no"):
-        await _beside(cast("Watch", Failing()), works())
+        await _beside(cast("Watch", Failing()), asyncio.Event().wait())
 
 
 async def test_for_scripts_too_what_fails_is_raised_as_it_is() -> None:
-    async def works() -> int:
+    async def works() -> NoReturn:
         raise ValueError("a mistake of ours")
 
     with pytest.raises(ValueError, match="a mistake of ours"):
         await _beside(cast("Watch", Idle()), works())
+
+
+async def test_for_scripts_it_ends_while_everybody_is_looked_at_first() -> None:
+    ended = asyncio.Event()
+    ended.set()
+
+    await asyncio.wait_for(
+        _beside(cast("Watch", Idle()), asyncio.Event().wait(), ended.wait()), DEADLINE_S
+    )
 
 
 def test_a_reader_that_has_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

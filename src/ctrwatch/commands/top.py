@@ -126,20 +126,18 @@ def _wanted(where: str | None) -> Callable[[ContainerEvent], bool]:
     return Where(where).holds
 
 
-async def _beside(watch: Watch, work: Coroutine[Any, Any, int]) -> int:
-    """Run *work* beside the watch, until one of them ends. Raises what either has raised."""
-    running = asyncio.create_task(watch.run(), name="watch")
-    working = asyncio.create_task(work, name="top")
+async def _beside(watch: Watch, *works: Coroutine[Any, Any, object]) -> None:
+    """Run *works* beside the watch, until one of all ends. Raises what one has raised."""
+    tasks = [asyncio.create_task(watch.run(), name="watch"), *map(asyncio.create_task, works)]
     try:
-        await asyncio.wait((running, working), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (running, working):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait((running, working))
-    for task in (running, working):  # not in a group, which would wrap what they raise
+        await asyncio.wait(tasks)
+    for task in tasks:  # not in a group, which would wrap what they raise
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
-    return working.result() if not working.cancelled() else 0
 
 
 # --- for scripts --------------------------------------------------------------------------
@@ -148,7 +146,7 @@ async def _beside(watch: Watch, work: Coroutine[Any, Any, int]) -> int:
 async def _once(settings: Settings, asked: Asked) -> int:
     scene = _Scene(settings, asked, live=False)
 
-    async def work() -> int:
+    async def work() -> None:
         await scene.watch.caught_up.wait()
         scene.host_look()
         await scene.sweep()
@@ -160,9 +158,9 @@ async def _once(settings: Settings, asked: Asked) -> int:
                 sys.stdout.buffer.write(scene.line(rows))
             else:
                 _print(rows)
-        return 0
 
-    return await _beside(scene.watch, work())
+    await _beside(scene.watch, work())
+    return 0
 
 
 @contextlib.contextmanager
@@ -197,18 +195,16 @@ async def _lines(settings: Settings, asked: Asked) -> int:
     # A reader that is slow never holds up the watch, nor its end.
     output = LineOutput(1, on_failure=lambda: loop.call_soon_threadsafe(ended.set))
 
-    async def work() -> int:
+    async def work() -> None:
         await scene.watch.caught_up.wait()
         await scene.sweep()
-        while not ended.is_set():
+        while True:
             rows = scene.rows()
             scene.follow([row.serial for row in rows if row.serial is not None])
             output.write(scene.line(rows))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), asked.every_s)
-        return 0
+            await asyncio.sleep(asked.every_s)
 
-    await _beside(scene.watch, work())
+    await _beside(scene.watch, work(), ended.wait())  # of thousands the first looks take seconds
     output.close()
     return _ending(output)
 
