@@ -181,6 +181,8 @@ async def test_a_pause_holds_what_is_seen(top: Behaviour) -> None:
         await beat(pilot)
         assert top.lines()[3:] == before
         assert "PAUSED" in top.shown()
+        row = next(row for row in top.app._table.rows if row.name == "hungry-newborn")
+        assert '"age_seconds": 2.0' in top.app._story(row)  # as the row has it
         await pilot.press("p")
         assert top.names() == ["meanwhile", "unseen", "hungry-newborn", "payments", "old"]
 

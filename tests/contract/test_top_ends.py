@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from typing import NoReturn, cast
 
 import pytest
 
 from ctrwatch.app import Watch
-from ctrwatch.commands.top import _around, _quiet
+from ctrwatch.commands.top import _around, _beside, _enough, _print, _quiet
+from ctrwatch.core.columns import view
 from ctrwatch.errors import HostError
 from ctrwatch.sensor.hostuse import HostLook
 from tests.contract.test_top_app import Behaviour
-from tests.unit.boards import bustle
+from tests.unit.boards import bustle, crowded
+
+DEADLINE_S = 10.0
 
 
 class Idle:
@@ -41,6 +46,39 @@ async def test_where_the_watch_fails_the_app_ends_first() -> None:
 
     assert top.app.return_code == 0
     assert not top.app._running
+
+
+async def test_for_scripts_too_what_the_watch_says_is_a_users_word() -> None:
+    with pytest.raises(HostError, match="the kernel said no"):
+        await _beside(cast("Watch", Failing()), asyncio.Event().wait())
+
+
+async def test_for_scripts_too_what_fails_is_raised_as_it_is() -> None:
+    async def works() -> NoReturn:
+        raise ValueError("a mistake of ours")
+
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        await _beside(cast("Watch", Idle()), works())
+
+
+async def test_for_scripts_it_ends_while_everybody_is_looked_at_first() -> None:
+    ended = asyncio.Event()
+    ended.set()
+
+    await asyncio.wait_for(
+        _beside(cast("Watch", Idle()), asyncio.Event().wait(), ended.wait()), DEADLINE_S
+    )
+
+
+def test_a_reader_that_has_enough_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = crowded(2_000)
+    reads, writes = os.pipe()
+    os.close(reads)
+    gone = open(writes, "w", encoding="utf-8")  # noqa: SIM115 - it is taken as it is
+    monkeypatch.setattr(sys, "stdout", gone)
+    with _enough():
+        _print(view(stage.board, stage.now_ns))
+    gone.close()
 
 
 async def test_where_the_app_fails_the_exit_code_says_so(

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ctrwatch.cli import main
 from ctrwatch.core import rows
 from ctrwatch.core.costs import Around, Cost, Life, cost
+from ctrwatch.core.describe import rfc3339
 from ctrwatch.event import Bill, Unread
 from ctrwatch.outputs.heaviest import By, heaviest
 from ctrwatch.outputs.history import Asked, History
@@ -98,6 +99,15 @@ def test_a_share_is_never_more_than_all() -> None:
     said = cost(life(removed(1, 160, 60, 51.0), ended=160), at_birth, at_end)
 
     assert said.cpu_share_of_used == 1.0
+
+
+def test_who_used_nothing_has_no_share_of_it_also_where_nobody_used_any() -> None:
+    idle = {"io_read_bytes": 7, "io_write_bytes": 7}
+    at_birth, at_end = Around(None, host(100, 5, **idle)), Around(host(160, 5, since=150, **idle))
+    last = removed(1, 160, 60, 0.0, io_read_bytes=0, io_write_bytes=0)
+    said = cost(life(last, ended=160), at_birth, at_end)
+
+    assert (said.cpu_share_of_used, said.io_share_of_used) == (0.0, 0.0)
 
 
 def test_what_is_not_known_has_its_reason() -> None:
@@ -247,6 +257,20 @@ def test_a_birth_that_two_watches_tell_is_one_with_the_first_ones_figures(tmp_pa
     assert (only.cpu_seconds, bool(only.ended)) == (9.0, True)
 
 
+@pytest.mark.parametrize("looked", [True, False])
+def test_who_was_there_before_was_born_before(tmp_path: Path, *, looked: bool) -> None:
+    old = birth(1, 5000, "existing_container", ctime=at(100))
+    later = [birth(2, 6000, "existing_container", ctime=None), birth(3, 7000)]
+    looks = [used(1, 5001, 4901, 30.0)] if looked else []
+    path = kept(tmp_path / "history.db", [old, *looks, *later])
+
+    assert asked(path, since_ns=at(4000)) == ["web-3"]  # of web-2 nobody knows
+    assert asked(path, since_ns=at(99), until_ns=at(101)) == ["web-1"]
+    with History(path) as history:
+        by = {each.container_name: each.born for each in heaviest(history, Asked(), "cpu", 9)}
+    assert (by["web-1"], by["web-2"]) == (rfc3339(at(100)), "")
+
+
 def test_updates_say_what_it_is_called(tmp_path: Path) -> None:
     early = birth(1, 1, container_name="")
     named = birth(1, 2, "container_update", container_name="late")
@@ -275,6 +299,7 @@ def test_a_table_says_shares_and_reasons(store: Path) -> None:
     assert lines[3].split()[:6] == ["30.0", "s", "22.1", "%", "12.5", "%"]
     assert " 60.0 s+ " in lines[3]
     assert "not_read" in lines[5]
+    assert {line.index("containerd") for line in lines[1:]} == {lines[0].index("RUNTIME")}
 
 
 def test_json_is_an_object_a_line(store: Path) -> None:
@@ -300,6 +325,16 @@ def test_a_table_is_safe_for_a_terminal(tmp_path: Path) -> None:
     told = [birth(1, 1, container_name=name), removed(1, 9, 8, 1.0, container_name=name)]
 
     assert "\x1b" not in run(kept(tmp_path / "h.db", told), "--heaviest").stdout
+
+
+def test_a_small_share_is_no_zero(tmp_path: Path) -> None:
+    told: list[rows.Kept] = [
+        host(100, 0), birth(1, 100), removed(1, 160, 60, 0.001), host(160, 100, since=100),
+    ]  # fmt: skip
+    done = run(kept(tmp_path / "h.db", told), "--heaviest")
+
+    assert "<0.1 %" in done.stdout.splitlines()[1]
+    assert " 0.0 %" not in done.stdout
 
 
 def test_without_use_it_says_how_to_get_it(tmp_path: Path) -> None:

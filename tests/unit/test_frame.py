@@ -15,13 +15,12 @@ from tests.unit.boards import OFFSET_NS, Stage, bustle
 def whole(stage: Stage, limit: int | None = None) -> dict[str, Any]:
     made = frame(
         stage.board,
-        view(stage.board, stage.now_ns),
+        view(stage.board, stage.now_ns)[:limit],
         HostFigures(cpus=2),
         None,
         host="testhost",
         now_ns=stage.now_ns,
         offset_ns=OFFSET_NS,
-        limit=limit,
     )
     raw = line(made)
     assert msgspec.json.decode(raw, type=Frame) == made

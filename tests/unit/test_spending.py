@@ -182,6 +182,22 @@ def test_what_an_image_cost_is_what_all_of_its_containers_did() -> None:
     assert (made.cpu_seconds, made.containers, made.unread) == (13.0, 3, 1)
 
 
+def test_what_is_known_of_no_container_of_an_image_is_no_zero() -> None:
+    unread = birth(2, 2, container_image="unread:1")
+    made = report(
+        [birth(1, 1), removed(1, 9, 8, 1.0, io_read_bytes=None, io_write_bytes=None), unread]
+    ).spent
+
+    assert made is not None
+    first, second = made.images
+    assert (first.cpu_seconds, first.io_read_bytes, first.io_write_bytes) == (1.0, None, None)
+    assert (second.unread, second.cpu_seconds, second.memory_peak_bytes) == (1, None, None)
+    assert (second.io_read_bytes, second.oom_kills) == (None, None)
+    page = spent(_with(report([begin(0)]), made))
+    assert "0 B" not in page
+    assert "0.00 s" not in page
+
+
 def test_only_those_that_were_born_in_the_period_count() -> None:
     told = [birth(1, 1), removed(1, 4000, 3999, 50.0), birth(2, 3700), removed(2, 3800, 100, 2.0)]
     made = report(told, since=1).spent
@@ -196,6 +212,24 @@ def test_a_birth_that_two_watches_tell_is_one() -> None:
 
     assert made is not None
     assert (made.cpu_seconds, made.containers, made.unread) == (6.0, 1, 0)
+
+
+def test_who_was_there_before_was_born_before() -> None:
+    told: list[rows.Kept] = [
+        birth(1, 1),
+        birth(1, 5000, "existing_container", ctime=at(1)),  # another watch
+        birth(2, 5000, "existing_container", ctime=at(2)),
+        birth(3, 5000, "existing_container", ctime=at(1)),  # and started again
+        birth(4, 5000, "existing_container", ctime=None),
+        used(1, 5010, 5009, 50.0), used(2, 5010, 5008, 60.0), used(3, 5010, 1000, 7.0),
+        host(5020, 100, since=5010),
+    ]  # fmt: skip
+    made = report(told, since=1).spent
+
+    assert made is not None
+    assert made.host is not None
+    assert (made.cpu_seconds, made.containers, made.unread) == (7.0, 1, 0)
+    assert sum(made.host.births) == 1
 
 
 def test_an_update_says_what_its_image_was() -> None:

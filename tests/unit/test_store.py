@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -365,6 +367,50 @@ def test_an_older_one_is_brought_up_to_date(tmp_path: Path, version: int) -> Non
     with History(path) as history:
         assert history.verify([head]).findings == []
         assert [row.keys.cpu_us for row in history.rows()] == [None, 1_500_000, None, 1_500_000]
+
+
+def older(path: Path, version: int = 2) -> Path:
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        migrate(database, STEPS[:version])
+    return path
+
+
+def test_an_older_one_that_another_program_brings_up_to_date_meanwhile_is_read(
+    tmp_path: Path,
+) -> None:
+    path = older(tmp_path / "history.db")
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as one,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+
+        def overtaken(statement: str) -> None:
+            if statement.startswith("BEGIN"):
+                one.set_trace_callback(None)
+                migrate(other)
+
+        one.set_trace_callback(overtaken)
+        migrate(one)
+        assert one.execute("PRAGMA user_version").fetchone() == (VERSION,)
+
+
+def test_an_older_one_that_may_not_be_written_is_said(tmp_path: Path) -> None:
+    path = older(tmp_path / "history.db")
+    path.chmod(0o444)
+    tmp_path.chmod(0o755)
+    asking = (
+        "import sys; from pathlib import Path; from ctrwatch.outputs.history import History\n"
+        "from ctrwatch.errors import InputError\n"
+        "try: History(Path(sys.argv[1]))\n"
+        "except InputError as error: print(error)"
+    )
+    command = [sys.executable, "-B", "-c", asking, str(path)]
+    if os.geteuid() == 0:  # who may write everywhere, but for these
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert "older version of ctrwatch (format 2" in done.stdout
+    assert "ask as one who may write it" in done.stdout
 
 
 def older_row(database: sqlite3.Connection, head: Head, body: bytes) -> Head:

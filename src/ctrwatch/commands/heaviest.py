@@ -12,7 +12,7 @@ import msgspec
 
 from ctrwatch.core import cells
 from ctrwatch.core.costs import Cost
-from ctrwatch.core.said import size
+from ctrwatch.core.said import percent, size
 from ctrwatch.core.text import clean, escaped, short_id
 from ctrwatch.outputs.heaviest import By, heaviest
 from ctrwatch.outputs.history import Asked, History
@@ -23,7 +23,7 @@ _MOST: Final = 20  # as many as anybody looks at one by one
 _HEAD: Final = (
     "CPU", "OF USED", "OF HOST", "PEAK", "OF HOST", "READ", "WRITTEN", "IN", "RUNTIME", "NAME", "IMAGE", "ID",
 )  # fmt: skip
-_WIDTHS: Final = (9, 7, 7, 9, 7, 9, 9, 12, 10, 20, 40, 12)
+_RUNTIME, _NAME, _IMAGE = 10, 20, 40  # characters of strangers' words
 _RIGHT: Final = 8  # columns of numbers
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
@@ -63,10 +63,12 @@ def _csv(costs: Sequence[Cost]) -> Iterator[bytes]:
 
 
 def _table(costs: Sequence[Cost]) -> Iterator[bytes]:
-    if costs:
-        yield _line(_HEAD)
-    for each in costs:
-        yield _line(_columns(each))
+    if not costs:
+        return
+    lines = [_HEAD, *map(_columns, costs)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield _line(line, widths)
 
 
 def _columns(cost: Cost) -> tuple[str, ...]:
@@ -76,16 +78,16 @@ def _columns(cost: Cost) -> tuple[str, ...]:
 
     return (
         known("cpu_seconds", lambda seconds: f"{seconds:.1f} s"),
-        known("cpu_share_of_used", _percent),
-        known("cpu_share_of_host", _percent),
+        known("cpu_share_of_used", percent),
+        known("cpu_share_of_host", percent),
         known("memory_peak_bytes", lambda number: size(int(number))),
-        known("memory_share_of_host", _percent),
+        known("memory_share_of_host", percent),
         known("io_read_bytes", lambda number: size(int(number))),
         known("io_write_bytes", lambda number: size(int(number))),
         _lived(cost),
-        cost.runtime,
-        clean(cost.container_name or "-", _WIDTHS[9]),
-        clean(cost.container_image or "-", _WIDTHS[10]),
+        clean(cost.runtime or "-", _RUNTIME),
+        clean(cost.container_name or "-", _NAME),
+        clean(cost.container_image or "-", _IMAGE),
         short_id(cost.container_id),
     )
 
@@ -109,14 +111,10 @@ def _span(seconds: float) -> str:
     return f"{seconds / _HOUR_S:.1f} h" if seconds < 2 * _DAY_S else f"{seconds / _DAY_S:.1f} d"
 
 
-def _percent(part: float) -> str:
-    return f"{part * 100:.1f} %"
-
-
-def _line(columns: Sequence[str]) -> bytes:
+def _line(columns: Sequence[str], widths: Sequence[int]) -> bytes:
     padded = [
         f"{text:>{width}}" if number < _RIGHT else f"{text:{width}}"
-        for number, (text, width) in enumerate(zip(columns, _WIDTHS, strict=True))
+        for number, (text, width) in enumerate(zip(columns, widths, strict=True))
     ]
     return ("  ".join(padded).rstrip() + "\n").encode()
 

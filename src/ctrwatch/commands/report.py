@@ -114,7 +114,7 @@ def _starts(history: History, until_ns: int) -> list[Start]:
 
 
 def _first_ns(history: History, until_ns: int) -> int:
-    """Where the history begins. Who was there before has the time of his own birth."""
+    """Where the history begins. Who was there before is no sign of a watch (core/coverage.py)."""
     for row in _rows(history, until_ns):
         if row.keys.event != "existing_container":
             return row.keys.time_ns

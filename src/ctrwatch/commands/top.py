@@ -126,15 +126,18 @@ def _wanted(where: str | None) -> Callable[[ContainerEvent], bool]:
     return Where(where).holds
 
 
-async def _beside(watch: Watch, work: Coroutine[Any, Any, int]) -> int:
-    """Run *work* beside the watch, until one of them ends. Raises what the watch has raised."""
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(watch.run(), name="watch")
-        working = tasks.create_task(work, name="top")
-        await asyncio.wait((running, working), return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, working):
+async def _beside(watch: Watch, *works: Coroutine[Any, Any, object]) -> None:
+    """Run *works* beside the watch, until one of all ends. Raises what one has raised."""
+    tasks = [asyncio.create_task(watch.run(), name="watch"), *map(asyncio.create_task, works)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
             task.cancel()
-    return working.result() if not working.cancelled() else 0
+        await asyncio.wait(tasks)
+    for task in tasks:  # not in a group, which would wrap what they raise
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
 
 # --- for scripts --------------------------------------------------------------------------
@@ -143,20 +146,29 @@ async def _beside(watch: Watch, work: Coroutine[Any, Any, int]) -> int:
 async def _once(settings: Settings, asked: Asked) -> int:
     scene = _Scene(settings, asked, live=False)
 
-    async def work() -> int:
+    async def work() -> None:
         await scene.watch.caught_up.wait()
         scene.host_look()
         await scene.sweep()
         await asyncio.sleep(_APART_S)
         await scene.sweep()
         rows = scene.rows()
-        if asked.as_json:
-            sys.stdout.buffer.write(scene.line(rows))
-        else:
-            _print(rows)
-        return 0
+        with _enough():
+            if asked.as_json:
+                sys.stdout.buffer.write(scene.line(rows))
+            else:
+                _print(rows)
 
-    return await _beside(scene.watch, work())
+    await _beside(scene.watch, work())
+    return 0
+
+
+@contextlib.contextmanager
+def _enough() -> Iterator[None]:
+    """A reader that has enough is no failure."""
+    with contextlib.suppress(BrokenPipeError):
+        yield
+        sys.stdout.flush()
 
 
 def _print(rows: Sequence[Row]) -> None:
@@ -183,18 +195,16 @@ async def _lines(settings: Settings, asked: Asked) -> int:
     # A reader that is slow never holds up the watch, nor its end.
     output = LineOutput(1, on_failure=lambda: loop.call_soon_threadsafe(ended.set))
 
-    async def work() -> int:
+    async def work() -> None:
         await scene.watch.caught_up.wait()
         await scene.sweep()
-        while not ended.is_set():
+        while True:
             rows = scene.rows()
             scene.follow([row.serial for row in rows if row.serial is not None])
             output.write(scene.line(rows))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), asked.every_s)
-        return 0
+            await asyncio.sleep(asked.every_s)
 
-    await _beside(scene.watch, work())
+    await _beside(scene.watch, work(), ended.wait())  # of thousands the first looks take seconds
     output.close()
     return _ending(output)
 

@@ -261,7 +261,7 @@ class TopApp(App[None]):
         if event is None and row.serial is not None:
             event = self._behind.last_told(row.serial)
         told = render.json_line(event) if event is not None else b"{}"
-        used = msgspec.json.encode(container(row, self._behind.now_ns()))
+        used = msgspec.json.encode(container(row, self._paused_ns or self._behind.now_ns()))
         return f"{_pretty(told)}\n\nin the table:\n{_pretty(used)}"
 
 

@@ -39,7 +39,6 @@ _LIMIT: Final = 256  # characters of a stranger's word
 _KILLED_NS: Final = 10_000_000_000  # so long a kill for want of memory is shown
 _UNITS: Final = "BKMGTP"
 _K: Final = 1024
-_HUNDRED: Final = 100
 _MOST_PERCENT: Final = 99  # of two digits
 
 
@@ -96,12 +95,15 @@ def _cores(row: Row) -> float | None:
 
 def cores(number: float | None) -> str:
     """
-    >>> cores(None), cores(0.004), cores(1.5), cores(128.3)
-    ('-', '0.00', '1.50', '128.3')
+    In at most five cells.
+
+    >>> cores(None), cores(0.004), cores(99.996), cores(128.3), cores(999.96)
+    ('-', '0.00', '100.0', '128.3', '1000')
     """
     if number is None:
         return _NOTHING
-    return f"{number:.2f}" if number < _HUNDRED else f"{number:.1f}"
+    digits = 2 if number < 99.995 else 1 if number < 999.95 else 0
+    return f"{number:.{digits}f}"
 
 
 def _figure(row: Row, name: str) -> Any:

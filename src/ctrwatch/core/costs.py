@@ -18,7 +18,7 @@ from ctrwatch.core.describe import rfc3339, wall_ns
 from ctrwatch.core.usage import share
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, HostFigures, HostUsage, Unread
 
-__all__ = ("Around", "Cost", "Life", "Why", "cost", "span")
+__all__ = ("Around", "Cost", "Life", "Why", "began_ns", "cost", "span")
 
 _SECOND: Final = 1_000_000_000
 _BEYOND_NS: Final = 20 * _SECOND  # two looks at the host while somebody is young; the first: 1 s
@@ -118,13 +118,19 @@ class _Moment(NamedTuple):
     apart_s: float
 
 
+def began_ns(event: ContainerEvent | ContainerUsage) -> int | None:
+    """When it was born, by how old it was then, wall clock; None: its age is not known."""
+    seconds = _seconds(event)
+    if seconds is None or not 0 <= seconds <= _LONGEST_S:
+        return None
+    return wall_ns(event.time) - int(seconds * _SECOND)
+
+
 def span(life: Life) -> tuple[int, int] | None:
     """From when until when its figures are, wall clock; None: it has none, or no birth is known."""
-    seconds = _seconds(life.last)
-    if life.last is None or seconds is None or not 0 <= seconds <= _LONGEST_S:
+    if life.last is None or (begin_ns := began_ns(life.last)) is None:
         return None
-    end_ns = wall_ns(life.last.time)
-    return end_ns - int(seconds * _SECOND), end_ns
+    return begin_ns, wall_ns(life.last.time)
 
 
 def cost(life: Life, at_birth: Around, at_end: Around) -> Cost:
@@ -172,6 +178,8 @@ def _shared(known: Cost, life: Life, at_birth: Around, at_end: Around) -> Cost:
             missing[name] = missing[figure]
         elif whole is None or isinstance(whole, str):
             missing[name] = whole or "no_host"
+        elif not used:
+            return 0.0  # also of nothing
         elif (part := share(used, whole)) is not None:
             return round(min(part, 1.0), 6)
         return None

@@ -7,7 +7,6 @@ The types are the format, as in event.py: docs/top.md has their fields, and a te
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated, Literal
 
 import msgspec
@@ -63,7 +62,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
         HostRates | None, Meta(description="as in events.md; null: it takes two looks")
     ]
     living: Annotated[int, Meta(description="containers that live, before filter and limit")]
-    born_last_minute: Annotated[int, Meta(description="births that were seen, of those")]
+    born_last_minute: Annotated[int, Meta(description="births that were seen, also of ended ones")]
     gaps: Annotated[int, Meta(description="times of which something may be missing")]
     lost: Annotated[int, Meta(description="raw events that the kernel dropped")]
     containers: Annotated[
@@ -80,7 +79,6 @@ def frame(
     host: str,
     now_ns: int,
     offset_ns: int,
-    limit: int | None = None,
 ) -> Frame:
     """*now_ns*: boot clock; *offset_ns*: to the wall clock."""
     return Frame(
@@ -92,7 +90,7 @@ def frame(
         born_last_minute=board.born_last_minute(now_ns),
         gaps=board.losses.gaps,
         lost=board.losses.raw_events,
-        containers=[container(row, now_ns) for row in islice(rows, limit)],
+        containers=[container(row, now_ns) for row in rows],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from ctrwatch.core.text import clean, short_id
 from ctrwatch.event import Bill, ContainerUsage, HostUsage, Unread, Usage
 
-__all__ = ("said_of_bill", "said_of_figures", "said_of_host", "said_of_usage", "size")
+__all__ = ("percent", "said_of_bill", "said_of_figures", "said_of_host", "said_of_usage", "size")
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
 _K: Final = 1024
@@ -77,6 +77,14 @@ def said_of_host(event: HostUsage) -> str:
         read, wrote = rates.io_read_bytes_per_second, rates.io_write_bytes_per_second
         said.append(f"I/O {size(int(read or 0))} + {size(int(wrote or 0))} a second")
     return f"all of the host: {', '.join(said) or 'nothing is known'}"
+
+
+def percent(part: float) -> str:
+    """
+    >>> percent(0.1234), percent(0.00001), percent(0)
+    ('12.3 %', '<0.1 %', '0.0 %')
+    """
+    return "<0.1 %" if 0 < part < 0.0005 else f"{part * 100:.1f} %"
 
 
 def size(number: int) -> str:

@@ -9,17 +9,19 @@ not long. A step that no look tells of has no figure: it is a gap, not a zero.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
-from ctrwatch.core.costs import Cost
+from ctrwatch.core.costs import Cost, began_ns
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, HostUsage, Usage
 
 __all__ = ("HostOverTime", "ImageCost", "Spending", "Spent")
 
+N = TypeVar("N", int, float)
 _SECOND: Final = 1_000_000_000
 _STEPS: Final = 240  # of the period: as many as can be drawn side by side on a telephone
 _HOLD_NS: Final = 660 * _SECOND  # as long as a watch may be silent: core/coverage.py
@@ -29,17 +31,21 @@ _MOST: Final = (1 << 63) - 1  # that others can read as JSON
 
 
 class ImageCost(msgspec.Struct, frozen=True, kw_only=True):
-    """What all containers of one image used that were born in the period, as far as it is known."""
+    """
+    What all containers of one image used that were born in the period, as far as it is known.
+
+    A figure that is known of none of them is null.
+    """
 
     container_image: str
     container_image_digest: str
     containers: Annotated[int, Meta(description="of which something is known")]
     unread: Annotated[int, Meta(description="of which nothing is")]
-    cpu_seconds: float
+    cpu_seconds: float | None
     memory_peak_bytes: Annotated[int | None, Meta(description="the most of any one")]
-    io_read_bytes: int
-    io_write_bytes: int
-    oom_kills: int
+    io_read_bytes: int | None
+    io_write_bytes: int | None
+    oom_kills: int | None
 
 
 class HostOverTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,36 +79,54 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 class _Account:
     """Of one container that lives, or of one image."""
 
-    __slots__ = ("containers", "cpu_s", "key", "kills", "peak", "read", "unread", "wrote")
+    __slots__ = (
+        "born_ns",
+        "containers",
+        "cpu_s",
+        "key",
+        "kills",
+        "peak",
+        "read",
+        "unread",
+        "wrote",
+    )
 
-    def __init__(self, key: tuple[str, str]) -> None:
+    def __init__(self, key: tuple[str, str], born_ns: int | None = None) -> None:
         self.key = key  # image, digest
+        self.born_ns = born_ns  # wall clock; None: not known
         self.containers = self.unread = 0
-        self.cpu_s = 0.0
+        self.cpu_s: float | None = None
         self.peak: int | None = None
-        self.read = self.wrote = self.kills = 0
+        self.read: int | None = None
+        self.wrote: int | None = None
+        self.kills: int | None = None
 
     def note(self, used: Usage | Bill) -> None:
         """Totals only grow, so what is not known now is as it was."""
         known = (used.cpu_seconds, used.memory_peak_bytes, used.io_read_bytes, used.io_write_bytes)
         if any(figure is not None for figure in known):
             self.containers = 1
-        self.cpu_s = max(self.cpu_s, used.cpu_seconds or 0)
-        self.read = max(self.read, used.io_read_bytes or 0)
-        self.wrote = max(self.wrote, used.io_write_bytes or 0)
-        self.kills = max(self.kills, used.oom_kills or 0)
-        if used.memory_peak_bytes is not None:
-            self.peak = max(self.peak or 0, used.memory_peak_bytes)
+        self.cpu_s = _of_both(max, self.cpu_s, used.cpu_seconds)
+        self.peak = _of_both(max, self.peak, used.memory_peak_bytes)
+        self.read = _of_both(max, self.read, used.io_read_bytes)
+        self.wrote = _of_both(max, self.wrote, used.io_write_bytes)
+        self.kills = _of_both(max, self.kills, used.oom_kills)
 
     def add(self, one: _Account) -> None:
         self.containers += one.containers
         self.unread += not one.containers
-        self.cpu_s += one.cpu_s
-        self.read += one.read
-        self.wrote += one.wrote
-        self.kills += one.kills
-        if one.peak is not None:
-            self.peak = max(self.peak or 0, one.peak)
+        self.cpu_s = _of_both(operator.add, self.cpu_s, one.cpu_s)
+        self.peak = _of_both(max, self.peak, one.peak)
+        self.read = _of_both(operator.add, self.read, one.read)
+        self.wrote = _of_both(operator.add, self.wrote, one.wrote)
+        self.kills = _of_both(operator.add, self.kills, one.kills)
+
+
+def _of_both(join: Callable[[N, N], N], one: N | None, other: N | None) -> N | None:
+    """Where one is not known, the other; a gap is no zero."""
+    if one is None or other is None:
+        return one if other is None else other
+    return join(one, other)
 
 
 class Spending:
@@ -111,6 +135,7 @@ class Spending:
     def __init__(self, since_ns: int, until_ns: int) -> None:
         self._since_ns, self._until_ns = since_ns, until_ns
         self._living: dict[str, _Account] = {}
+        self._found: set[str] = set()  # of those: who was there before a watch
         self._images: dict[tuple[str, str], _Account] = {}
         self._all = _Account(("", ""))
         self._left_out = 0
@@ -118,11 +143,18 @@ class Spending:
         self._any = False
 
     def born(self, birth: str, time_ns: int, event: ContainerEvent) -> None:
-        """Told again by another watch, it is the same one, if it lives."""
+        """
+        Told again by another watch, it is the same one, if it lives.
+
+        Who was there before that watch has the time at which it was found: its birth is what is
+        known of it, and may be before the period.
+        """
         if not self._since_ns <= time_ns < self._until_ns or birth in self._living:
             return
-        self._host.born(time_ns)
-        self._living[birth] = _Account(_key(event))
+        there = event.event == "existing_container"
+        if there:
+            self._found.add(birth)
+        self._living[birth] = _Account(_key(event), event.ctime if there else time_ns)
         if len(self._living) > _LIVING:
             self._settle(next(iter(self._living)))
 
@@ -134,7 +166,7 @@ class Spending:
     def used(self, birth: str, event: ContainerUsage) -> None:
         self._any = True
         if birth in self._living:
-            self._living[birth].note(event.usage)
+            self._note(birth, event, event.usage)
 
     def ended(self, birth: str, event: ContainerEvent) -> None:
         if event.usage is not None:
@@ -142,7 +174,7 @@ class Spending:
         if birth not in self._living:
             return
         if event.usage is not None:
-            self._living[birth].note(event.usage)
+            self._note(birth, event, event.usage)
         self._living[birth].key = _key(event)
         self._settle(birth)
 
@@ -158,19 +190,31 @@ class Spending:
             return None
         return Spent(
             heaviest={by: tuple(costs) for by, costs in heaviest.items()},
-            cpu_seconds=round(self._all.cpu_s, 6),
+            cpu_seconds=round(self._all.cpu_s or 0.0, 6),
             containers=self._all.containers,
             unread=self._all.unread,
             images=tuple(
                 _image_cost(each)
-                for each in sorted(self._images.values(), key=lambda one: (-one.cpu_s, one.key))
+                for each in sorted(
+                    self._images.values(), key=lambda one: (-(one.cpu_s or 0.0), one.key)
+                )
             ),
             images_left_out=self._left_out,
             host=self._host.value(),
         )
 
+    def _note(self, birth: str, event: ContainerEvent | ContainerUsage, used: Usage | Bill) -> None:
+        one = self._living[birth]
+        one.note(used)
+        if birth in self._found:
+            one.born_ns = began_ns(event) or one.born_ns
+
     def _settle(self, birth: str) -> None:
         one = self._living.pop(birth)
+        self._found.discard(birth)
+        if one.born_ns is None or not self._since_ns <= one.born_ns < self._until_ns:
+            return
+        self._host.born(one.born_ns)
         self._all.add(one)
         if one.key not in self._images:
             if len(self._images) >= _IMAGES:
@@ -191,12 +235,16 @@ def _image_cost(account: _Account) -> ImageCost:
         container_image_digest=digest,
         containers=account.containers,
         unread=account.unread,
-        cpu_seconds=round(account.cpu_s, 6),
+        cpu_seconds=None if account.cpu_s is None else round(account.cpu_s, 6),
         memory_peak_bytes=account.peak,
-        io_read_bytes=min(account.read, _MOST),
-        io_write_bytes=min(account.wrote, _MOST),
-        oom_kills=min(account.kills, _MOST),
+        io_read_bytes=_bounded(account.read),
+        io_write_bytes=_bounded(account.wrote),
+        oom_kills=_bounded(account.kills),
     )
+
+
+def _bounded(number: int | None) -> int | None:
+    return None if number is None else min(number, _MOST)
 
 
 class _Host:

@@ -12,10 +12,10 @@ from ctrwatch.core.drawing import Line, Mark
 from ctrwatch.core.markup import Markup, joined, tag, trusted
 from ctrwatch.core.parts import counted, rest, short, table, when
 from ctrwatch.core.reported import Report
-from ctrwatch.core.said import size
+from ctrwatch.core.said import percent, size
 from ctrwatch.core.spending import HostOverTime, Spent
 
-__all__ = ("percent", "spent")
+__all__ = ("spent",)
 
 _HEAVIEST: Final = 10  # of each kind; JSON has more, and `history --heaviest` any number
 _MARKED: Final = 5  # births that go through the drawing
@@ -26,7 +26,8 @@ _KINDS: Final = {
     "io": "By what they read and wrote",
 }
 _OF_IMAGES: Final = (
-    "Unread: containers of which nothing is known. Of used: of all that looks at the host tell of."
+    "Unread: containers of which nothing is known; an empty cell is known of none of the image. Of used:"
+    " of all that looks at the host tell of."
     " Peak of one: the most memory that any one container of the image had."
 )
 _WHY: Final = {
@@ -56,16 +57,6 @@ def spent(report: Report) -> Markup:
         _images(report.spent),
         id="spent",
     )
-
-
-def percent(part: float | None) -> str:
-    """
-    >>> percent(0.1234), percent(0.00001), percent(None)
-    ('12.3 %', '<0.1 %', 'unknown')
-    """
-    if part is None:
-        return "unknown"
-    return "<0.1 %" if 0 < part < 0.0005 else f"{part * 100:.1f} %"
 
 
 def _sum(spent: Spent) -> Markup:
@@ -246,9 +237,7 @@ def _known(cost: Cost, name: str, said: Callable[[float], str]) -> str:
 
 def _moved(cost: Cost) -> str:
     reads, writes = cost.io_read_bytes, cost.io_write_bytes
-    if reads is None and writes is None:
-        return _known(cost, "io_read_bytes", str)
-    return f"{size(reads or 0)} + {size(writes or 0)}"
+    return _read_and_written(reads, writes) or _known(cost, "io_read_bytes", str)
 
 
 def _name(cost: Cost) -> str:
@@ -269,11 +258,11 @@ def _images(spent: Spent) -> Markup:
             _lines(each.container_image or "(no image known)", short(each.container_image_digest)),
             f"{each.containers:,}",
             f"{each.unread:,}",
-            _seconds(each.cpu_seconds),
-            percent(min(each.cpu_seconds / whole, 1.0) if whole else None),
+            "" if each.cpu_seconds is None else _seconds(each.cpu_seconds),
+            _of_used(each.cpu_seconds, whole),
             "" if each.memory_peak_bytes is None else size(each.memory_peak_bytes),
-            f"{size(each.io_read_bytes)} + {size(each.io_write_bytes)}",
-            f"{each.oom_kills:,}",
+            _read_and_written(each.io_read_bytes, each.io_write_bytes),
+            "" if each.oom_kills is None else f"{each.oom_kills:,}",
         )
         for each in spent.images[:_IMAGES]
     ]
@@ -291,6 +280,17 @@ def _images(spent: Spent) -> Markup:
             tag("p", left, class_="bad") if spent.images_left_out else "",
         )
     )
+
+
+def _of_used(cpu_s: float | None, whole_s: float) -> str:
+    if cpu_s is None:
+        return ""
+    return percent(min(cpu_s / whole_s, 1.0)) if whole_s else "unknown"
+
+
+def _read_and_written(reads: int | None, writes: int | None) -> str:
+    """Empty where neither is known."""
+    return "" if reads is None and writes is None else f"{size(reads or 0)} + {size(writes or 0)}"
 
 
 def _seconds(seconds: float) -> str:

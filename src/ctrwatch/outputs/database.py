@@ -119,12 +119,31 @@ def open_reader(path: Path) -> sqlite3.Connection:
             raise InputError(f"{path}: no history of ctrwatch's")
         if version < VERSION:
             database.close()
-            with closing(open_writer(path)):
-                pass
+            _bring_up_to_date(path, version)
             database = _reader(uri)
     except (sqlite3.Error, UnicodeDecodeError) as error:  # its messages quote the file
         raise InputError(f"{path}: {said(error)}") from None
     return database
+
+
+def _bring_up_to_date(path: Path, version: int) -> None:
+    """Raises InputError where who asks may not write, or nobody: an older one can't be read."""
+    try:
+        with closing(open_writer(path)):
+            pass
+    except (sqlite3.Error, InputError) as error:
+        if not isinstance(error, InputError) and not _is_read_only(error):
+            raise
+        raise InputError(
+            f"{path}: written by an older version of ctrwatch (format {version}, this one reads"
+            f" {VERSION}), and it can't be brought up to date ({said(error)}); ask as one who may"
+            " write it, or ask a copy"
+        ) from None
+
+
+def _is_read_only(error: sqlite3.Error) -> bool:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
 
 
 def said(error: Exception) -> str:
@@ -143,11 +162,15 @@ def said(error: Exception) -> str:
 
 def migrate(database: sqlite3.Connection, steps: Sequence[Sequence[str]] = STEPS) -> None:
     """Bring it up to the version that *steps* lead to; a step is whole, or not at all."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
     database.create_function("ctrwatch_key", 2, _key, deterministic=True)
-    for number, step in enumerate(steps[version:], version + 1):
+    for number, step in enumerate(steps, 1):
         database.execute("BEGIN IMMEDIATE")
         try:
+            # Asked in here: another program may bring it up to date at the same time.
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version >= number:
+                database.rollback()
+                continue
             for statement in step:
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {number}")

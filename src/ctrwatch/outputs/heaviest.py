@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
-from ctrwatch.core.costs import Around, Cost, Life, cost, span
+from ctrwatch.core.costs import Around, Cost, Life, began_ns, cost, span
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.core.rows import COLUMNS, Kept, Keys, RowError, event_of
 from ctrwatch.event import ContainerEvent, ContainerUsage, HostUsage
@@ -21,7 +21,6 @@ __all__ = ("BY", "By", "heaviest")
 
 By = Literal["cpu", "memory", "io"]
 BY: Final[dict[By, str]] = {"cpu": "cpu_us", "memory": "memory_bytes", "io": "io_bytes"}
-_BIRTHS: Final = ("container_create", "existing_container")
 _USES: Final = ("container_remove", "container_usage", "container_oom")
 _ROWS: Final = 100  # of one life: an OOM storm has a row a second; the newest are enough
 # The birth that a row belongs to, as core/ids.py has it.
@@ -89,7 +88,12 @@ class _Asking:
             f"SELECT {_BIRTH} FROM event AS e WHERE e.event IN ('container_create',"
             f" 'existing_container') AND {wanted}"
             + ("" if since_ns is None else f" AND e.time_ns >= {since_ns:d}")
-            + ("" if until_ns is None else f" AND e.time_ns < {until_ns:d}")
+            # Who was there before was found later than he was born.
+            + (
+                f" AND (e.time_ns < {until_ns:d} OR e.event = 'existing_container')"
+                if until_ns is not None
+                else ""
+            )
             + " AND NOT EXISTS (SELECT 1 FROM event AS l WHERE l.id > e.id AND l.id < e.id || '.'"
             f" AND l.{self._column} IS NOT NULL{until}) ORDER BY e.time_ns DESC, e.seq DESC"
         )
@@ -114,11 +118,8 @@ class _Asking:
     def life(self, birth: str) -> Life | None:
         """None: it was not born in the asked time."""
         rows = self._rows(birth)
-        born_ns = min((row.keys.time_ns for row in rows if row.keys.event in _BIRTHS), default=None)
         last = self._last(rows)
-        if born_ns is None and last is not None:  # its birth was pruned
-            whole = span(Life(None, None, last=last))
-            born_ns = whole[0] if whole is not None else None
+        born_ns = self._born_ns(rows, last)
         if not self._is_asked(born_ns):
             return None
         removes = (row.keys.time_ns for row in rows if row.keys.event == "container_remove")
@@ -127,6 +128,19 @@ class _Asking:
             for name in ("runtime", "container_id", "name", "image", "digest", "pod", "namespace")
         }
         return Life(born_ns=born_ns, ended_ns=next(removes, None), **names, last=last)
+
+    def _born_ns(
+        self, rows: list[_Row], last: ContainerEvent | ContainerUsage | None
+    ) -> int | None:
+        """An existing_container has the time at which it was found, and the birth may be pruned."""
+        births = [row.keys.time_ns for row in rows if row.keys.event == "container_create"]
+        if births:
+            return min(births)
+        if last is not None and (born_ns := began_ns(last)) is not None:
+            return born_ns
+        found = (self._event(row) for row in rows if row.keys.event == "existing_container")
+        born_ns = next((event.ctime for event in found if isinstance(event, ContainerEvent)), None)
+        return born_ns if born_ns is not None and 0 <= born_ns < 1 << 63 else None
 
     def _rows(self, birth: str) -> list[_Row]:
         """Newest first; the birth itself is the last one."""
