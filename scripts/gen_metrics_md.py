@@ -109,7 +109,7 @@ $ sudo ctrwatch events --usage --metrics 127.0.0.1:9470 --metrics-containers 50
   knows yet. The heaviest ones would be others at each scrape, and their series full of holes; what is heavy
   and old shows in the sums by image. `ctrwatch_containers_left_out` says how many have none.
 - The most that can be asked for is {CONTAINERS_MAX}. To write their series takes 15 ms, in which no birth is told.
-- A container has series from its first look, a second after its birth. They vanish some 15 s after its end, and
+- A container has series from its first look, 50 ms after its first instruction. They vanish some 15 s after its end, and
   have its bill until then; they never take a living one's place.
 - Each new container is a new set of series, which Prometheus keeps. On a host with thousands of births a day
   that is its disk's matter.
