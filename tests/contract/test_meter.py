@@ -268,6 +268,40 @@ async def test_a_kill_is_found_at_once_and_looked_after(
     assert heard == 2
 
 
+async def test_a_container_that_is_killed_in_for_ever_is_looked_at_once_a_second(
+    watched: Watched, child: subprocess.Popen[bytes]
+) -> None:
+    watched.is_born()
+    watched.starts(child.pid)
+    await until(watched.looks)
+    began_ns, events = boot_ns(), watched.directory / "memory.events"
+    for kills in range(1, 50):
+        events.write_bytes(b"oom_kill %d\n" % kills)
+        watched.meter._oom(1)
+
+    assert sum(look.boot_ns >= began_ns for look in watched.looks()) <= 2
+    events.write_bytes(b"oom_kill 50\n")
+    await until(lambda: watched.looks()[-1].usage.oom_kills == 50)  # roused: within a second
+
+
+async def test_a_storm_of_kills_in_all_of_them_is_looked_at_within_bounds(watched: Watched) -> None:
+    kernel = Kernel()
+    for number in range(300):
+        container_id = f"{number:064x}"
+        directory = watched.directory.parent / container_id
+        directory.mkdir()
+        (directory / "memory.events").write_bytes(b"oom_kill 1\n")
+        born = kernel.mkdir(f"/docker/{container_id}", runc(container_id))
+        cgroup = CgroupKey(0, directory.stat().st_ino)
+        watched.feed(replace(born, boot_ns=boot_ns(), cgroup=cgroup))
+    for serial in [*watched.meter._subjects]:
+        watched.meter._oom(serial)
+
+    assert 100 <= len(watched.looks()) <= 200  # and a second's more, on a slow host
+    for serial in [*watched.meter._subjects]:
+        watched.meter.heard(Gone(serial=serial, boot_ns=boot_ns()))
+
+
 async def test_what_ends_is_forgotten(watched: Watched, child: subprocess.Popen[bytes]) -> None:
     files = len(os.listdir("/proc/self/fd"))
     watched.is_born()
