@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -138,6 +139,16 @@ async def test_what_is_typed_filters(top: Behaviour) -> None:
         assert "0–0 of 0" in top.shown()
         await pilot.press("escape")
         assert top.names() == NEWEST_FIRST
+
+
+async def test_what_is_typed_at_once_is_the_filters(top: Behaviour) -> None:
+    """All in one read, as over a slow line, also where there is a filter already."""
+    async with top.app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("slash", *"hungry", "enter")
+        for key in ("slash", *"pay"):
+            top.app.post_message(Key(key, "/" if key == "slash" else key))
+        await pilot.pause()
+        assert top.names() == ["payments"]
 
 
 async def test_the_whole_story(top: Behaviour) -> None:

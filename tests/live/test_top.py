@@ -55,7 +55,9 @@ def test_it_is_used(docker: Docker, quiet: str, tmux: Tmux) -> None:
     tmux.until(lambda _: "busy-one" in tmux.lines()[FIRST])  # the newest is the first
     idle = docker.run("sleep", "600", options=("--name", "idle-one"))
     tmux.until(lambda _: "idle-one" in tmux.lines()[FIRST])
-    tmux.press("s", "Down", "Down", "Down", "Down", "Enter")
+    tmux.press("s")
+    tmux.until("sort by")
+    tmux.press("Down", "Down", "Down", "Down", "Enter")
     tmux.until(lambda shown: "by cpu" in shown and "busy-one" in tmux.lines()[FIRST])
     tmux.until(lambda _: "█" in tmux.lines()[FIRST] or "▇" in tmux.lines()[FIRST])
 

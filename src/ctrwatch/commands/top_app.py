@@ -58,7 +58,8 @@ class TopApp(App[None]):
     Footer { background: ansi_default; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # Before whatever comes behind it: that is the filter's.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("s", "sort", "Sort"),
         Binding("less_than_sign,comma", "sort_by(-1)", show=False),
         Binding("greater_than_sign,full_stop", "sort_by(1)", show=False),
@@ -221,7 +222,7 @@ class TopApp(App[None]):
         given = self.query_one("#filter", Input)
         given.value = self._words
         given.add_class("asked")
-        given.focus()
+        self.screen.set_focus(given)  # at once: what is typed behind the key is the filter's
 
     @on(Input.Changed, "#filter")
     def _typed(self, event: Input.Changed) -> None:
@@ -232,7 +233,7 @@ class TopApp(App[None]):
     @on(Input.Submitted, "#filter")
     def _filtered(self) -> None:
         self.query_one("#filter", Input).remove_class("asked")
-        self._table.focus()
+        self.screen.set_focus(self._table)
 
     def action_leave(self) -> None:
         """Out of a panel; out of the filter, and of what it hid; from the chosen row to the first."""
