@@ -310,6 +310,46 @@ static __always_inline bool begins_in(struct cgroup *cgrp)
 	return true;
 }
 
+/* Whether this is the first program that is executed in the cgroup by a task that has
+ * left the mounts of whoever made it.  Says so once. */
+static __always_inline bool starts_in(struct cgroup *cgrp, __u32 mnt_ns)
+{
+	struct newborn_key key = key_of(cgrp);
+	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
+
+	/* An OCI runtime executes itself in the new cgroup before it leaves its own mounts. */
+	if (!newborn || newborn->started || newborn->outside == mnt_ns)
+		return false;
+	newborn->started = 1;
+	return true;
+}
+
+/* The cgroup of which that is to be told, the unified hierarchy's if there is one; NULL: none.
+ * On v1 and hybrid hosts also the other hierarchies': a container in a container may have a
+ * cgroup of its own only there.  One record for all.  *kind* is a constant. */
+static __always_inline struct cgroup *told_of(struct css_set *set, __u8 kind, __u32 mnt_ns)
+{
+	struct cgroup *unified = set->dfl_cgrp, *told = NULL;
+
+	if (kind == CTRWATCH_INIT ? begins_in(unified) : starts_in(unified, mnt_ns))
+		told = unified;
+
+	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
+	struct cgroup_subsys_state **subsys = set->subsys;
+	asm volatile("" : "+r"(subsys)); /* its place is relocated by itself, not in a load */
+#pragma clang loop unroll(full)
+	for (int i = 0; i < 14; i++) {
+		if (i >= count)
+			continue;
+		struct cgroup *cgrp = subsys[i]->cgroup;
+		if (!cgrp->root->hierarchy_id)
+			continue;
+		if ((kind == CTRWATCH_INIT ? begins_in(cgrp) : starts_in(cgrp, mnt_ns)) && !told)
+			told = cgrp;
+	}
+	return told;
+}
+
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(on_attach, struct cgroup *cgrp, const char *path, struct task_struct *task)
 {
@@ -359,19 +399,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	if (!is_init(child))
 		return 0;
 
-	/* One record for all hierarchies, as of the first program. */
-	struct cgroup *begun = begins_in(cgrp) ? cgrp : NULL;
-	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
-	struct cgroup_subsys_state **subsys = set->subsys;
-	asm volatile("" : "+r"(subsys)); /* its place is relocated by itself, not in a load */
-#pragma clang loop unroll(full)
-	for (int i = 0; i < 14; i++) {
-		if (i >= count)
-			continue;
-		cgrp = subsys[i]->cgroup;
-		if (cgrp->root->hierarchy_id && begins_in(cgrp) && !begun)
-			begun = cgrp;
-	}
+	struct cgroup *begun = told_of(set, CTRWATCH_INIT, 0);
 	if (!begun)
 		return 0;
 	scratch = fill_slot(FORK_INIT_SLOT, CTRWATCH_INIT, begun, child);
@@ -380,41 +408,11 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 	return 0;
 }
 
-/* Whether this is the first program that is executed in the cgroup by a task that has
- * left the mounts of whoever made it.  Says so once. */
-static __always_inline bool starts_in(struct cgroup *cgrp, __u32 mnt_ns)
-{
-	struct newborn_key key = key_of(cgrp);
-	struct newborn *newborn = bpf_map_lookup_elem(&newborns, &key);
-
-	/* An OCI runtime executes itself in the new cgroup before it leaves its own mounts. */
-	if (!newborn || newborn->started || newborn->outside == mnt_ns)
-		return false;
-	newborn->started = 1;
-	return true;
-}
-
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	struct css_set *set = task->cgroups;
-	struct cgroup *unified = set->dfl_cgrp;
-	__u32 mnt_ns = mount_namespace(task);
-	struct cgroup *started = starts_in(unified, mnt_ns) ? unified : NULL;
+	struct cgroup *started = told_of(task->cgroups, CTRWATCH_EXEC, mount_namespace(task));
 
-	/* On v1 and hybrid hosts also in the other hierarchies: a container in a container may
-	 * have a cgroup of its own only there.  One record for all. */
-	int count = bpf_core_field_size(set->subsys) / sizeof(set->subsys[0]);
-	struct cgroup_subsys_state **subsys = set->subsys;
-	asm volatile("" : "+r"(subsys)); /* its place is relocated by itself, not in a load */
-#pragma clang loop unroll(full)
-	for (int i = 0; i < 14; i++) {
-		if (i >= count)
-			continue;
-		struct cgroup *cgrp = subsys[i]->cgroup;
-		if (cgrp->root->hierarchy_id && starts_in(cgrp, mnt_ns) && !started)
-			started = cgrp;
-	}
 	if (!started)
 		return 0;
 
