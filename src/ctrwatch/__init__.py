@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ctrwatch.app import watch
+    from ctrwatch.api import watch
     from ctrwatch.config import Settings
     from ctrwatch.errors import CtrwatchError, HostError, InputError
     from ctrwatch.event import Audit, ContainerEvent, Flood, HostUsage, WatchGap
@@ -44,7 +44,7 @@ _HOMES: Final = {
     "InputError": "ctrwatch.errors",
     "Settings": "ctrwatch.config",
     "WatchGap": "ctrwatch.event",
-    "watch": "ctrwatch.app",
+    "watch": "ctrwatch.api",
 }
 
 

@@ -15,11 +15,9 @@ no locks, and no question is asked while anything else waits for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Literal, NamedTuple, TypeVar, overload
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -47,7 +45,7 @@ from ctrwatch.core.story import Alarm, Ask, Tell
 from ctrwatch.core.tally import Vitals
 from ctrwatch.enrich import DEADLINE_S, Enricher
 from ctrwatch.errors import HostError
-from ctrwatch.event import Audit, ContainerEvent, ContainerUsage, Flood, HostEvent, Verdict
+from ctrwatch.event import ContainerEvent, Flood
 from ctrwatch.evidence import Evidence
 from ctrwatch.meter import Meter
 from ctrwatch.model import Answer, CgroupKey, Found, RawEvent
@@ -56,10 +54,10 @@ from ctrwatch.ports import Sensor
 from ctrwatch.rounds import Rounds
 from ctrwatch.sensor.ebpf import EbpfSensor
 from ctrwatch.sensor.fanotify import FanotifySensor
-from ctrwatch.sensor.host import Host, boot_clock_ns, read_host, wall_offset_ns
+from ctrwatch.sensor.host import Host, boot_clock_ns, wall_offset_ns
 from ctrwatch.sensor.journal import JournalWriter
 
-__all__ = ("Counts", "Heard", "Watch", "open_sensor", "snapshot", "watch")
+__all__ = ("Counts", "Heard", "Watch", "open_sensor")
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +65,6 @@ T = TypeVar("T")
 Heard = Tell | Report | RawEvent | Reading
 Listener = Callable[[Heard], None]
 
-# Events a slow reader of `watch()` may lag behind: 100 births a second for 100 seconds.
-_LAG: Final = 10_000
 _CLOCK_STEP_NS: Final = 1_000_000  # less is the clock's own drift
 
 
@@ -356,96 +352,3 @@ def open_sensor(host: Host, settings: Settings) -> Sensor:
     if sensor.without:
         log.warning("there will be no container_start: %s", sensor.without)
     return sensor
-
-
-class Snapshot(NamedTuple):
-    """*containers*, as `existing_container` events, outer ones first; with an audit its findings."""
-
-    containers: list[ContainerEvent]
-    findings: list[Audit]
-    unavailable: tuple[str, ...]  # a sentence for each runtime that could not be asked
-
-
-async def snapshot(settings: Settings, *, verify: bool = False) -> Snapshot:
-    """The containers that are there now; *verify*: compared with what the runtimes list."""
-    containers: list[ContainerEvent] = []
-    findings: list[Audit] = []
-
-    def listen(heard: Heard) -> None:
-        if isinstance(heard, Tell) and heard.event.event == "existing_container":
-            containers.append(heard.event)
-        elif isinstance(heard, Report) and isinstance(heard.event, Audit):
-            findings.append(heard.event)
-
-    watching = Watch(settings, read_host(), None, listen)
-    async with asyncio.TaskGroup() as tasks:
-        run = tasks.create_task(watching.run(), name="watch")
-        await watching.caught_up.wait()
-        unavailable = await watching.audit() if verify else ()
-        run.cancel()
-    return Snapshot(containers, findings, unavailable)
-
-
-@overload
-def watch(
-    settings: Settings | None = None, *, host_events: Literal[False] = False
-) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]: ...
-
-
-@overload
-def watch(
-    settings: Settings | None = None, *, host_events: Literal[True]
-) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent | HostEvent]]: ...
-
-
-@contextlib.asynccontextmanager
-async def watch(
-    settings: Settings | None = None, *, host_events: bool = False
-) -> AsyncIterator[AsyncIterator[Any]]:
-    """
-    Follow this host's containers.
-
-    Yields an async iterator of `ContainerEvent`, in order: first the containers that are
-    there, then what happens. With *host_events* there are also events of no one container
-    among them: `WatchGap`, `Audit`, `Flood`, `HostUsage`. Without, what they say of losses is in the log.
-
-    A reader that lags 10,000 events behind misses the ones that come then; the number is
-    logged. Raises HostError where the host can't be watched (no privilege, no BTF, no
-    libbpf), with a sentence that says what to do.
-
-        async with ctrwatch.watch() as events:
-            async for event in events:
-                print(event.runtime, event.container_image)
-    """
-    queue: asyncio.Queue[ContainerEvent | HostEvent | Verdict | ContainerUsage] = asyncio.Queue(
-        _LAG
-    )
-    dropped = 0
-
-    def listen(heard: Heard) -> None:
-        nonlocal dropped
-        if isinstance(heard, Tell) or (host_events and isinstance(heard, Report)):
-            try:
-                queue.put_nowait(heard.event)
-            except asyncio.QueueFull:
-                dropped += 1
-                log.warning("the reader is too slow: %d events dropped so far", dropped)
-
-    settings, host = settings or Settings(), read_host()
-    watching = Watch(settings, host, open_sensor(host, settings), listen, readings=False)
-    theirs: Exception | None = None  # a task group would wrap it
-    async with asyncio.TaskGroup() as tasks:
-        run = tasks.create_task(watching.run(), name="watch")
-        try:
-            yield _drain(queue)
-        except Exception as error:  # noqa: BLE001 - raised again below
-            theirs = error
-        finally:
-            run.cancel()
-    if theirs is not None:
-        raise theirs
-
-
-async def _drain(queue: asyncio.Queue[T]) -> AsyncIterator[T]:
-    while True:
-        yield await queue.get()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctrwatch.app import Snapshot, snapshot
+from ctrwatch.api import Snapshot, snapshot
 from ctrwatch.commands.asked import FAILED
 from ctrwatch.commands.table import print_table
 from ctrwatch.config import Settings
