@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ from ctrwatch.event import ContainerEvent, Pressure, Rates, Usage
 from ctrwatch.policies import load, shipped
 from tests.golden.test_golden import HERE as GOLDEN
 
+_T = TypeVar("_T")
 RULES = 1_000
 AT_MOST_MS = 10.0
 _HEAD = "apiVersion: ctrwatch/v1\nkind: Policy\nmetadata: {name: bench}\nrules:\n"
@@ -93,13 +95,7 @@ def _took_ms(policies: list[Policy], births: list[ContainerEvent], scale: Scale)
     judge = Judge(policies, 0)
     for event in births:
         judge.heard(event, 0)  # what is looked up once is, as in a watch
-    took = []
-    for number in range(scale.judged):
-        event = births[number % len(births)]
-        begun_ns = time.perf_counter_ns()
-        judge.heard(event, 0)
-        took.append(time.perf_counter_ns() - begun_ns)
-    return statistics.median(took) / MS
+    return _median_ms(lambda event: judge.heard(event, 0), births, scale)
 
 
 def _use_took_ms(policies: list[Policy], births: list[ContainerEvent], scale: Scale) -> float:
@@ -108,11 +104,15 @@ def _use_took_ms(policies: list[Policy], births: list[ContainerEvent], scale: Sc
     looks = [_look(event) for event in births]
     for look in looks:
         holding.read(look, 0)
+    return _median_ms(lambda look: holding.read(look, 0), looks, scale)
+
+
+def _median_ms(work: Callable[[_T], object], each: Sequence[_T], scale: Scale) -> float:
     took = []
     for number in range(scale.judged):
-        look = looks[number % len(looks)]
+        one = each[number % len(each)]
         begun_ns = time.perf_counter_ns()
-        holding.read(look, 0)
+        work(one)
         took.append(time.perf_counter_ns() - begun_ns)
     return statistics.median(took) / MS
 

@@ -254,6 +254,20 @@ async def test_a_cgroup_that_has_gone_already_is_said(
     assert bill.cpu_seconds is None
 
 
+def crowd(watched: Watched, number: int, *, age_s: int) -> list[Path]:
+    """So many containers more, and their directories."""
+    kernel, directories = Kernel(), []
+    for each in range(number):
+        container_id = f"{each:064x}"
+        directory = watched.directory.parent / container_id
+        directory.mkdir()
+        born = kernel.mkdir(f"/docker/{container_id}", runc(container_id))
+        cgroup = CgroupKey(0, directory.stat().st_ino)
+        watched.feed(replace(born, boot_ns=boot_ns() - age_s * S, cgroup=cgroup))
+        directories.append(directory)
+    return directories
+
+
 async def test_a_kill_is_found_at_once_and_looked_after(
     watched: Watched, child: subprocess.Popen[bytes]
 ) -> None:
@@ -268,7 +282,7 @@ async def test_a_kill_is_found_at_once_and_looked_after(
     assert heard == 2
 
 
-async def test_a_container_that_is_killed_in_for_ever_is_looked_at_once_a_second(
+async def test_a_container_in_which_kill_follows_kill_is_looked_at_once_a_second(
     watched: Watched, child: subprocess.Popen[bytes]
 ) -> None:
     watched.is_born()
@@ -285,15 +299,8 @@ async def test_a_container_that_is_killed_in_for_ever_is_looked_at_once_a_second
 
 
 async def test_a_storm_of_kills_in_all_of_them_is_looked_at_within_bounds(watched: Watched) -> None:
-    kernel = Kernel()
-    for number in range(300):
-        container_id = f"{number:064x}"
-        directory = watched.directory.parent / container_id
-        directory.mkdir()
+    for directory in crowd(watched, 300, age_s=0):
         (directory / "memory.events").write_bytes(b"oom_kill 1\n")
-        born = kernel.mkdir(f"/docker/{container_id}", runc(container_id))
-        cgroup = CgroupKey(0, directory.stat().st_ino)
-        watched.feed(replace(born, boot_ns=boot_ns(), cgroup=cgroup))
     for serial in [*watched.meter._subjects]:
         watched.meter._oom(serial)
 
@@ -313,14 +320,7 @@ async def test_what_ends_is_forgotten(watched: Watched, child: subprocess.Popen[
 
 
 async def test_ten_thousand_that_are_due_at_once_take_a_tenth_of_a_core(watched: Watched) -> None:
-    kernel = Kernel()
-    for number in range(MANY):
-        container_id = f"{number:064x}"
-        directory = watched.directory.parent / container_id
-        directory.mkdir()
-        born = kernel.mkdir(f"/docker/{container_id}", runc(container_id))
-        cgroup = CgroupKey(0, directory.stat().st_ino)
-        watched.feed(replace(born, boot_ns=boot_ns() - 60 * S, cgroup=cgroup))
+    crowd(watched, MANY, age_s=60)
     began_s, cpu_s, seen = time.monotonic(), time.thread_time(), len(watched.looks())
     await until(lambda: len(watched.looks()) >= seen + LOOKS)
 

@@ -19,7 +19,7 @@ import msgspec
 
 from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import stable_id
-from ctrwatch.core.usage import PRESSURES, pressure
+from ctrwatch.core.usage import PRESSURES, per_second, pressure
 from ctrwatch.event import HostFigures, HostRates, HostUsage, Unread
 
 __all__ = ("FILES", "HostBeat", "HostSampled", "figures", "host_rates", "host_usage")
@@ -171,11 +171,7 @@ def host_rates(before: HostSampled | None, now: HostSampled) -> HostRates | None
     seconds = (now.boot_ns - before.boot_ns) / _SECOND
 
     def of(name: str) -> float | None:
-        old: float | None = getattr(before.usage, name)
-        new: float | None = getattr(now.usage, name)
-        if old is None or new is None or new < old:
-            return None
-        return round((new - old) / seconds, 6)
+        return per_second(getattr(before.usage, name), getattr(now.usage, name), seconds)
 
     return HostRates(
         seconds=round(seconds, 3),

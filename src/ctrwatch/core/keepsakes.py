@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ctrwatch.core.describe import rfc3339
 from ctrwatch.core.ids import birth_of
-from ctrwatch.core.ledger import Reading
+from ctrwatch.core.ledger import Reading, use_event
 from ctrwatch.event import ContainerEvent, ContainerUsage
 
 __all__ = ("Keepsakes",)
@@ -37,24 +36,18 @@ class Keepsakes:
 
     def of(self, reading: Reading, wall_offset_ns: int) -> ContainerUsage | None:
         """None: it need not be kept."""
-        birth, told = birth_of(reading.container.id), reading.container
+        birth = birth_of(reading.container.id)
         # Of one whose birth nobody knows the age is the boot's: the same beat, from then on.
         age_s = reading.age_seconds if reading.age_seconds is not None else reading.boot_ns / 1e9
         if age_s < self._due_s.setdefault(birth, _FIRST_S):
             return None
         self._due_s[birth] = age_s + min(age_s, _DAY_S)
-        return ContainerUsage(
-            event="container_usage",
-            id=f"{birth}-usage-{age_s:.0f}",
-            time=rfc3339(reading.boot_ns + wall_offset_ns),
-            host=told.host,
-            runtime=told.runtime,
-            container_id=told.container_id,
-            container_name=told.container_name,
-            container_image=told.container_image,
-            pod_name=told.pod_name,
-            pod_namespace=told.pod_namespace,
-            age_seconds=None if reading.age_seconds is None else round(reading.age_seconds, 3),
+        return use_event(
+            "container_usage",
+            reading.container,
+            f"usage-{age_s:.0f}",
+            time_ns=reading.boot_ns + wall_offset_ns,
+            age_s=reading.age_seconds,
             usage=reading.usage,
             rates=reading.rates,
         )

@@ -8,7 +8,7 @@ and, when it is removed, the bill of its whole life. A look that is late, or was
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ from ctrwatch.core.ids import birth_of
 from ctrwatch.core.usage import TOTALS, later, rates
 from ctrwatch.event import Bill, ContainerEvent, ContainerUsage, Rates, Unread, Usage
 
-__all__ = ("Exited", "Ledger", "Reading", "Sampled")
+__all__ = ("Exited", "Ledger", "Reading", "Sampled", "use_event")
 
 _SECOND: Final = 1_000_000_000
 # Between two events of one container's OOM kills: one that restarts its processes for ever is
@@ -117,6 +117,36 @@ class _Account:
             return None
         before, since_ns = self.compared
         return rates(before, usage, (at_ns - since_ns) / _SECOND)
+
+
+def use_event(
+    name: Literal["container_usage", "container_oom"],
+    told: ContainerEvent,
+    suffix: str,
+    *,
+    time_ns: int,
+    age_s: float | None,
+    usage: Usage,
+    rates: Rates | None,
+    kills: int = 0,
+) -> ContainerUsage:
+    """Of the container of *told*; *time_ns* is the wall clock's, *suffix* tells it from its others."""
+    return ContainerUsage(
+        event=name,
+        id=f"{birth_of(told.id)}-{suffix}",
+        time=rfc3339(time_ns),
+        host=told.host,
+        runtime=told.runtime,
+        container_id=told.container_id,
+        container_name=told.container_name,
+        container_image=told.container_image,
+        pod_name=told.pod_name,
+        pod_namespace=told.pod_namespace,
+        age_seconds=None if age_s is None else round(age_s, 3),
+        kills=kills,
+        usage=usage,
+        rates=rates,
+    )
 
 
 def _in_time(usage: Usage) -> bool:
@@ -233,19 +263,12 @@ class Ledger:
     ) -> ContainerUsage:
         age_ns, kills, at_ns, usage = due
         suffix = f"oom-{usage.oom_kills}" if age_ns is None else f"usage-{age_ns / _SECOND:g}"
-        age_s = account.age_s(at_ns)
-        return ContainerUsage(
-            event="container_oom" if age_ns is None else "container_usage",
-            id=f"{birth_of(told.id)}-{suffix}",
-            time=rfc3339(at_ns + wall_offset_ns),
-            host=told.host,
-            runtime=told.runtime,
-            container_id=told.container_id,
-            container_name=told.container_name,
-            container_image=told.container_image,
-            pod_name=told.pod_name,
-            pod_namespace=told.pod_namespace,
-            age_seconds=None if age_s is None else round(age_s, 3),
+        return use_event(
+            "container_oom" if age_ns is None else "container_usage",
+            told,
+            suffix,
+            time_ns=at_ns + wall_offset_ns,
+            age_s=account.age_s(at_ns),
             kills=kills,
             usage=usage,
             rates=self._rates(account, usage, at_ns, keep=age_ns is not None),

@@ -27,6 +27,7 @@ __all__ = (
     "TOTALS",
     "Texts",
     "later",
+    "per_second",
     "pressure",
     "rates",
     "share",
@@ -353,11 +354,9 @@ def rates(before: Usage | None, now: Usage, seconds: float) -> Rates | None:
         return None
 
     def of(name: str) -> float | None:
-        new: float | None = getattr(now, name)
-        old: float | None = 0 if before is None else getattr(before, name)
-        if new is None or old is None or new < old:
-            return None
-        return round((new - old) / seconds, 6)
+        return per_second(
+            0 if before is None else getattr(before, name), getattr(now, name), seconds
+        )
 
     return Rates(
         seconds=round(seconds, 3),
@@ -366,6 +365,13 @@ def rates(before: Usage | None, now: Usage, seconds: float) -> Rates | None:
         io_read_bytes_per_second=of("io_read_bytes"),
         io_write_bytes_per_second=of("io_write_bytes"),
     )
+
+
+def per_second(old: float | None, new: float | None, seconds: float) -> float | None:
+    """Of a counter; None where it is not known, or went back."""
+    if old is None or new is None or new < old:
+        return None
+    return round((new - old) / seconds, 6)
 
 
 def share(used: float | None, limit: float | None) -> float | None:

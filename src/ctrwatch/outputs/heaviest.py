@@ -8,7 +8,7 @@ rows take milliseconds (docs/performance.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 from ctrwatch.core.costs import Around, Cost, Life, began_ns, cost, span
@@ -74,11 +74,7 @@ class _Asking:
             f"SELECT {_BIRTH} FROM event AS e WHERE e.{self._column} IS NOT NULL AND {wanted}"
             f" ORDER BY e.{self._column} DESC, e.time_ns DESC, e.seq DESC"
         )
-        seen: set[str] = set()
-        for (birth,) in self._history.select(query, values):
-            if birth not in seen:
-                seen.add(birth)
-                yield birth
+        return self._births(query, values)
 
     def unknown(self) -> Iterator[str]:
         wanted, values = self._filters()
@@ -97,6 +93,10 @@ class _Asking:
             + " AND NOT EXISTS (SELECT 1 FROM event AS l WHERE l.id > e.id AND l.id < e.id || '.'"
             f" AND l.{self._column} IS NOT NULL{until}) ORDER BY e.time_ns DESC, e.seq DESC"
         )
+        return self._births(query, values)
+
+    def _births(self, query: str, values: Sequence[object]) -> Iterator[str]:
+        """Each once."""
         seen: set[str] = set()
         for (birth,) in self._history.select(query, values):
             if birth not in seen:
