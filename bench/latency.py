@@ -18,7 +18,7 @@ from bench.storm import Place, Storm, container, place
 from ctrwatch.core.describe import wall_ns
 from ctrwatch.sensor.host import wall_offset_ns
 
-PAUSE_S = 0.003  # between two lonely births: everybody is asleep again
+PAUSE_S = 0.03  # between two lonely births: everybody is asleep again
 _FLOORS = re.compile(rb"^(\d+) .*/docker/[0-9a-f]{64}$")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from contextlib import ExitStack
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ctrwatch.model import Kind, RawEvent
-from ctrwatch.sensor import proc
+from ctrwatch.sensor import ebpf, proc
+from ctrwatch.sensor.ebpf import EbpfSensor
+from ctrwatch.sensor.host import read_host
 from ctrwatch.sensor.journal import read_journal
 from tests.live.waiting import until
 from tests.live.watching import CTRWATCH, SENSORS, Watching, environment, unified
@@ -110,15 +113,12 @@ def test_the_kernel_tells_of_the_first_process_before_it_runs_anything(
 ) -> None:
     container, record = "d4" * 32, tmp_path / "record.jsonl"
     script = tmp_path / "runtime.py"
-    script.write_text(FIRST)
     cgroup = unified() / f"docker-{container}.scope"
     with (
         Watching(
             "--sensor", "ebpf", "--wait", "0.2", "--no-existing", "--record", str(record)
         ) as watching,
-        subprocess.Popen(
-            ("/usr/bin/python3", script, how), env={"CGROUP": str(cgroup)}, stdin=subprocess.PIPE
-        ) as runtime,
+        first(script, how, cgroup) as runtime,
     ):
         started = watching.event("container_start", container)
         runtime.communicate()
@@ -128,6 +128,30 @@ def test_the_kernel_tells_of_the_first_process_before_it_runs_anything(
     kinds = [event.kind for event in events]
     assert kinds == [Kind.MKDIR, Kind.ATTACH, Kind.INIT, Kind.EXEC, Kind.RMDIR]
     assert events[2].task.pid == events[3].task.pid == started["init"]["pid"]
+
+
+async def test_a_first_process_calls_the_reader_and_what_else_follows_a_birth_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ebpf, "_GATHER_S", 3600.0)
+    script = tmp_path / "runtime.py"
+    cgroup = unified() / f"docker-{'e5' * 32}.scope"
+    heard: list[Kind] = []
+    with (
+        EbpfSensor(read_host()) as sensor,
+        first(script, "forked", cgroup) as runtime,
+    ):
+        batches = sensor.batches()
+        async with asyncio.timeout(10):
+            while Kind.INIT not in heard:
+                heard += [event.kind for event in await anext(batches)]
+        runtime.communicate()  # until its cgroup is removed
+        more = asyncio.ensure_future(anext(batches))
+        for _ in range(9):  # turns of the loop: it is called in the first, if it is
+            await asyncio.sleep(0)
+        assert not more.done()
+        more.cancel()
+        assert Kind.RMDIR in [event.kind for event in sensor.read()]
 
 
 # It leaves the host's mounts, says so, and executes a program when it is told to.
@@ -249,6 +273,13 @@ def test_a_sensor_that_was_asked_for_has_no_substitute(sensor: str) -> None:
 
     assert done.returncode == 3
     assert done.stderr.startswith("ctrwatch: no permission")
+
+
+def first(script: Path, how: str, cgroup: Path) -> subprocess.Popen[bytes]:
+    """`FIRST`, until its standard input ends."""
+    script.write_text(FIRST)
+    words = ("/usr/bin/python3", script, how)
+    return subprocess.Popen(words, env={"CGROUP": str(cgroup)}, stdin=subprocess.PIPE)
 
 
 def of(record: Path, path: str) -> list[RawEvent]:

@@ -86,6 +86,18 @@ def test_records_come_in_order_and_a_batch_at_a_time(kernel: Kernel, ring: RingB
     assert ring.read() == []
 
 
+def test_a_batch_is_whole_where_the_window_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libbpf, "_WINDOW", PAGE)
+    kernel = Kernel(4 * PAGE)
+    ring = RingBuffer(kernel.fd, 4 * PAGE, batch=6, longest=LONGEST)
+    for _ in range(8):
+        kernel.write(bytes(LONGEST))  # four in a window
+
+    assert [len(ring.read()) for _ in range(3)] == [6, 2, 0]
+    ring.close()
+    kernel.close()
+
+
 def test_a_record_that_is_being_written_is_waited_for(kernel: Kernel, ring: RingBuffer) -> None:
     kernel.write(b"whole")
     kernel.write(b"half", BUSY)
@@ -103,11 +115,12 @@ def test_a_record_that_was_given_up_is_passed_over(kernel: Kernel, ring: RingBuf
     assert ring.read() == [b"kept"]
 
 
-def test_what_was_read_has_room_again(kernel: Kernel, ring: RingBuffer) -> None:
+def test_what_was_read_has_room_again_at_the_next_read(kernel: Kernel, ring: RingBuffer) -> None:
     eighth = bytes(SIZE // 8 - 8)
     assert all(kernel.write(eighth) for _ in range(8))
-    assert not kernel.write(b"")
 
+    assert len(ring.read()) == 3
+    assert not kernel.write(b"")
     ring.read()
 
     assert [kernel.write(eighth) for _ in range(4)] == [True, True, True, False]

@@ -61,7 +61,7 @@ _COLOURS: Final = {
 
 def json_line(event: ContainerEvent) -> bytes:
     """The event as one JSON object; of an update who it is, and the changed fields."""
-    fields = msgspec.to_builtins(event)
+    fields = msgspec.structs.asdict(event)
     changed = fields.pop("changed")
     if event.usage is None:
         del fields["usage"]

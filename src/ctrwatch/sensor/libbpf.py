@@ -191,6 +191,10 @@ class RingBuffer:
     of which the first 4 are its length. libbpf maps all of it and calls back for each
     record, which costs us as much as decoding it. Of the records we map a window, which
     goes round: the kernel's memory is not ours as long as nobody reads it.
+
+    The place of what was read is given back by the next `read`. A record wakes whoever
+    waits for `fd` if it finds all before it given back, or asks for it (BPF_RB_FORCE_WAKEUP):
+    so what was read and is held keeps the others quiet.
     """
 
     def __init__(self, map_fd: int, size: int, *, batch: int, longest: int) -> None:
@@ -211,10 +215,19 @@ class RingBuffer:
         self._read_to = memoryview(self._mine).cast("Q")
         self._written_to = memoryview(self._theirs).cast("Q")
         self._in_order = _memory_order()
+        self._position = self._read_to[0]
 
     def read(self) -> list[bytes]:
         """The records that are there now, oldest first, at most a batch of them."""
-        position, end = self._read_to[0], self._written_to[0]
+        self._read_to[0] = self._position
+        records: list[bytes] = []
+        while (left := self._batch - len(records)) and (more := self._next(left)):
+            records += more
+        return records
+
+    def _next(self, most: int) -> list[bytes]:
+        """As many of them as are in one window."""
+        position, end = self._position, self._written_to[0]
         if position == end:
             return []
         at = position & (self._size - 1)
@@ -223,9 +236,9 @@ class RingBuffer:
             self._window = self._map(at - at % self._span)
         self._in_order()  # a record's head is read after the position that says it is there …
         base = position - (at - self._start)
-        end = min(end, base + self._span)  # the rest is in the next window
+        end = min(end, base + self._span)
         found: list[tuple[int, int]] = []
-        while position < end and len(found) < self._batch:
+        while position < end and len(found) < most:
             (length,) = _LENGTH.unpack_from(self._window, position - base)
             if length & _BUSY:
                 break  # it is being written
@@ -235,7 +248,7 @@ class RingBuffer:
         self._in_order()  # … what it holds after the head that says it is whole …
         records = [self._window[at : at + length] for at, length in found]
         self._in_order()  # … and its place is given back after it was read
-        self._read_to[0] = position
+        self._position = position
         return records
 
     def _map(self, start: int) -> mmap.mmap:

@@ -249,12 +249,21 @@ static __always_inline void add_argv(union scratch *scratch, struct task_struct 
 	/* else: paged out, or a kernel thread; user space falls back to /proc */
 }
 
+/* The first record that finds the reader at rest calls it; what follows it lets gather.  But a
+ * container's first task is what events wait for: of some hierarchies' one is enough. */
+static __always_inline bool is_urgent(const struct ctrwatch_record *r)
+{
+	return r->kind == CTRWATCH_INIT || (r->kind == CTRWATCH_ATTACH && !r->hierarchy_id);
+}
+
 static __always_inline void send(union scratch *scratch)
 {
 	__u64 size = HEAD + scratch->record.path_len + scratch->record.argv_len;
 	if (size > sizeof(*scratch)) /* never: for the verifier */
 		size = sizeof(*scratch);
-	if (bpf_ringbuf_output(&ring, scratch, size, 0))
+	__u64 flags = is_urgent(&scratch->record) ? BPF_RB_FORCE_WAKEUP : 0;
+
+	if (bpf_ringbuf_output(&ring, scratch, size, flags))
 		__sync_fetch_and_add(&lost, 1);
 }
 
