@@ -6,6 +6,7 @@ are looked at when the measuring is over.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -244,7 +245,9 @@ def bpf_runs(pid: int) -> Runs:
     """All programs together: proc(5), /proc/PID/fdinfo of a bpf-prog."""
     total = Runs(0, 0, 0)
     for fd in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(fd) == "anon_inode:bpf-prog":
+        with contextlib.suppress(FileNotFoundError):  # a file that it has closed meanwhile
+            if os.readlink(fd) != "anon_inode:bpf-prog":
+                continue
             text = (fd.parents[1] / "fdinfo" / fd.name).read_text()
             found = dict(re.findall(r"^(\w+):\t(\d+)$", text, re.MULTILINE))
             total = Runs(

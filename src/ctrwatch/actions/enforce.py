@@ -51,8 +51,8 @@ _THREADS: Final = 4  # more would wait for the same lock in the kernel (cgroup_m
 _AT_ONCE: Final = 128
 _SETTLE_S: Final = 10.0  # a process that does not die by then hangs in the kernel
 _PAUSES_S: Final = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.05)  # the last one from then on
-# After the strike, before it is told: the start of a container is read within 2 ms of it.
-_HEARD_S: Final = 0.02
+# After the strike, before it is told: the start of a container is read within 10 ms of it.
+_HEARD_S: Final = 0.04
 _GRACE_S: Final = 1.0  # at the end, for those that are being stopped
 _STARTS: Final = 10_000  # births whose start is remembered, 200 bytes each
 _READ_PROCESSES: Final = 1_024  # that are looked at before the strike
