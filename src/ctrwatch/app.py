@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -61,7 +61,6 @@ __all__ = ("Counts", "Heard", "Watch", "open_sensor")
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Heard = Tell | Report | RawEvent | Reading
 Listener = Callable[[Heard], None]
 

@@ -90,30 +90,28 @@ class EbpfSensor:
 
     async def batches(self) -> AsyncIterator[Sequence[RawEvent]]:
         loop, called = asyncio.get_running_loop(), asyncio.Event()
-        with select.epoll() as bell:  # rings once for each call, whatever is in the ring
+        bell = select.epoll()  # rings once for each call, whatever is in the ring
 
-            def hear() -> None:
-                bell.poll(0)
-                called.set()
+        def hear() -> None:
+            bell.poll(0)
+            called.set()
 
+        try:
             bell.register(self._ring.fd, _CALL)
             loop.add_reader(bell.fileno(), hear)
-            try:
-                while True:
+            while True:
+                await called.wait()
+                called.clear()
+                while batch := self.read():
+                    yield batch
+                    rest = loop.call_later(_GATHER_S if len(batch) < _BATCH else 0, called.set)
                     await called.wait()
+                    rest.cancel()
                     called.clear()
-                    while batch := self.read():
-                        yield batch
-                        if len(batch) < _BATCH:
-                            rest = loop.call_later(_GATHER_S, called.set)
-                            await called.wait()
-                            rest.cancel()
-                        else:
-                            await asyncio.sleep(0)
-                        called.clear()
-                    bell.modify(self._ring.fd, _CALL)  # for what came since it was found empty
-            finally:
-                loop.remove_reader(bell.fileno())
+                bell.modify(self._ring.fd, _CALL)  # for what came since it was found empty
+        finally:
+            loop.remove_reader(bell.fileno())
+            bell.close()
 
     def read(self) -> list[RawEvent]:
         """What is in the ring now: at most a batch, empty when there is nothing."""

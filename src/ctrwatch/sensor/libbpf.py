@@ -219,6 +219,7 @@ class RingBuffer:
 
     def read(self) -> list[bytes]:
         """The records that are there now, oldest first, at most a batch of them."""
+        self._in_order()  # a record's place is given back after it was read
         self._read_to[0] = self._position
         records: list[bytes] = []
         while (left := self._batch - len(records)) and (more := self._next(left)):
@@ -247,7 +248,6 @@ class RingBuffer:
             position += _HEAD + ((length & ~_DISCARDED) + 7 & ~7)
         self._in_order()  # … what it holds after the head that says it is whole …
         records = [self._window[at : at + length] for at, length in found]
-        self._in_order()  # … and its place is given back after it was read
         self._position = position
         return records
 
