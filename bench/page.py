@@ -28,7 +28,7 @@ class Scale(NamedTuple):
     storms: int = 3  # for the cost, of ctrwatch and of the floor in turn
     lonely: int = 1_009  # cgroups one at a time, for the latency at rest
     idle_s: float = 60
-    docker_runs: int = 101
+    docker_runs: int = 1_009
     runc_runs: int = 1_009
     living: int = 10_007
     churn: int = 100_003
