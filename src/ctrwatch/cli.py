@@ -1,10 +1,10 @@
 """
 The command line. Heavy imports stand in the commands: `--help` answers in 100 ms.
 
-Exit codes: 0 done or ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something went
-wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
+Exit codes: 0 done, or a watch ended by Ctrl-C, SIGTERM or a reader that has enough; 1 something
+went wrong on the way (`events`: lines were not written; `doctor`: something is wrong with this
 host); 2 an option or a file that can't be used; 3 this host can't run the sensor; 4 a
-violation as severe as --fail-on says.
+violation as severe as --fail-on says; 130 Ctrl-C before the command was done.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
+_INTERRUPTED: Final = 130  # as a shell says of Ctrl-C: 128 and SIGINT's number
 _SAID: Final = 4096  # characters of one word to the user: a path can have as many
-_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on."
+_EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on, 130 Ctrl-C before it was done."
 
 
 class _OneLine(logging.Formatter):
@@ -69,6 +70,9 @@ class _Commands(click.Group):
         except CtrwatchError as error:
             click.echo(f"ctrwatch: {clean(str(error), _SAID)}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:  # of a command that has an end of its own, which it did not reach
+            click.echo(err=True)
+            ctx.exit(_INTERRUPTED)
 
 
 @click.group(

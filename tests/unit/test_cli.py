@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,20 @@ def test_help_of_a_command_has_an_example(command: str) -> None:
     assert result.exit_code == 0
     assert "Example: " in result.output
     assert f"ctrwatch {command}" in " ".join(result.output.partition("Example: ")[2].split())
+
+
+def test_ctrl_c_before_a_command_is_done(tmp_path: Path) -> None:
+    stream = tmp_path / "stream"
+    os.mkfifo(stream)
+    words = [sys.executable, "-m", "ctrwatch", "replay", str(stream)]
+    with (
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as replaying,
+        stream.open("wb"),  # it reads
+    ):
+        replaying.send_signal(signal.SIGINT)
+        said = replaying.communicate(timeout=60)
+
+    assert (replaying.returncode, *said) == (130, b"", b"\n")
 
 
 def test_version() -> None:
