@@ -4,7 +4,6 @@ The figures of docs/performance.md, one module each.
     make bench                             all, printed and written to docs/performance.md
     python -m bench --quick                all, of fewer things, printed only
     python -m bench loss latency           these, printed only
-    python -m bench --rescan loss          a loss must be followed by a rescan
 
 Run it as root, on a machine that does nothing else; progress is on standard error. Beside ctrwatch's
 figures stand those of bench/floor.c, a bare C program on the same BPF object, in the same run.
@@ -16,7 +15,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,36 +26,32 @@ from bench.soak.page import TITLE
 PAGE: Final = Path(__file__).parents[1] / "docs/performance.md"
 
 
-def figures(*, rescan: bool) -> dict[str, Callable[[Scale], Section]]:
-    return {
-        "loss": partial(loss.measure, rescan=rescan),
-        "latency": latency.measure,
-        "cost": cost.measure,
-        "host": host.measure,
-        "memory": memory.measure,
-        "start": start.measure,
-        "births": births.measure,
-        "policy": policy.measure,
-        "history": history.measure,
-        "enforce": enforce.measure,
-        "usage": usage.measure,
-    }
+FIGURES: Final[dict[str, Callable[[Scale], Section]]] = {
+    "loss": loss.measure,
+    "latency": latency.measure,
+    "cost": cost.measure,
+    "host": host.measure,
+    "memory": memory.measure,
+    "start": start.measure,
+    "births": births.measure,
+    "policy": policy.measure,
+    "history": history.measure,
+    "enforce": enforce.measure,
+    "usage": usage.measure,
+}
 
 
 def main() -> None:
-    known = figures(rescan=False)
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(known))
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
-    parser.add_argument("--rescan", action="store_true", help="a loss must be followed by a rescan")
     asked = parser.parse_args()
-    if unknown := set(asked.figures) - set(known):
+    if unknown := set(asked.figures) - set(FIGURES):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
     if os.geteuid() != 0:
         sys.exit("bench: only root may load a BPF program and start containers")
-    measures = figures(rescan=asked.rescan)
     scale = QUICK if asked.quick else FULL
-    sections = [measures[name](scale) for name in asked.figures or measures]
+    sections = [FIGURES[name](scale) for name in asked.figures or FIGURES]
     say("done")
     text = page(sections)
     print(text)

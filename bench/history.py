@@ -150,7 +150,7 @@ def _questions(rows: int) -> Iterator[tuple[str, Asked]]:
     middle = rows // 6
     yield "`history`: the newest 1,000 of all", Asked(limit=1000)
     yield (
-        "one image, the newest 1,000",
+        "… one image, the newest 1,000",
         Asked(
             image=f"registry.example.com/team-{middle % 17}/app-{middle % 97}:{middle % 7}",
             limit=1000,
@@ -162,14 +162,14 @@ def _questions(rows: int) -> Iterator[tuple[str, Asked]]:
     )
     yield "… one digest", Asked(digest=f"sha256:{middle % 679:064x}")
     yield (
-        "one container, by the beginning of its id",
+        "… one container, by the beginning of its id",
         Asked(id=f"{middle * 0x9E3779B97F4A7C15 % (1 << 64):016x}"),
     )
     yield "… one container, by its name", Asked(name=f"job-{middle}")
     yield "… a glob of names, `job-*77`, the newest 1,000", Asked(name="job-*77", limit=1000)
     yield "… critical violations", Asked(severities=("critical",))
     yield (
-        "one namespace in the last 7 of 81 days",
+        "… one namespace in the last 7 of 81 days",
         Asked(namespace="team-3", since_ns=_BEGIN_NS + rows * _APART_NS - 7 * 86_400 * 10**9),
     )
 

@@ -31,10 +31,9 @@ class Told(NamedTuple):
     lost: int  # the sum of all `lost_before`
 
 
-def measure(scale: Scale, *, rescan: bool) -> Section:
-    """*rescan*: after a loss every container that is still there must be announced."""
+def measure(scale: Scale) -> Section:
     with place() as here:
-        return Section("Loss", [*_storm(here, scale), *_away(here, scale, rescan=rescan)])
+        return Section("Loss", [*_storm(here, scale), *_away(here, scale)])
 
 
 def _storm(here: Place, scale: Scale) -> list[Row]:
@@ -71,7 +70,7 @@ def _storm(here: Place, scale: Scale) -> list[Row]:
     ]
 
 
-def _away(here: Place, scale: Scale, *, rescan: bool) -> list[Row]:
+def _away(here: Place, scale: Scale) -> list[Row]:
     """A record is made for each mkdir, rmdir and first task; what ours were must add up."""
     say(f"loss: the reader is stopped for {AWAY_S:.0f} s")
     with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
@@ -87,8 +86,7 @@ def _away(here: Place, scale: Scale, *, rescan: bool) -> list[Row]:
             program.process.send_signal(signal.SIGCONT)
             storm.wait()
             finish(here, program)
-            if rescan:
-                _until_told(program, living)
+            _until_told(program, living)
         made = 2 * scale.storm + 2 * LIVING + 2  # with the mark's two, and those who entered
         seen = _seen(journal)
         stack.close()
@@ -112,7 +110,7 @@ def _away(here: Place, scale: Scale, *, rescan: bool) -> list[Row]:
             f"{there} of {LIVING}",
             "",
             "all",
-            there == LIVING if rescan else None,
+            there == LIVING,
         ),
     ]  # fmt: skip
 
