@@ -18,6 +18,8 @@ from ctrwatch.sensor.journal import read_journal
 from tests.live.waiting import until
 from tests.live.watching import CTRWATCH, SENSORS, Watching, environment, unified
 
+V1 = Path("/sys/fs/cgroup/pids")
+
 # As an OCI runtime does: its child enters the new cgroup, executes once more outside, then
 # leaves the host's mounts and executes the container's program. It is put into the cgroup by
 # a write, or by clone3 with CLONE_INTO_CGROUP.
@@ -46,15 +48,24 @@ os.rmdir(os.environ["CGROUP"])
 """
 
 
-@pytest.mark.parametrize("enters", ["written", "cloned"])
+# A container in a container may have a cgroup of its own on v1 alone.
+@pytest.mark.parametrize(
+    ("hierarchy", "enters"),
+    [
+        (unified(), "written"),
+        (unified(), "cloned"),
+        pytest.param(V1, "written", marks=pytest.mark.skipif(not V1.is_dir(), reason="needs v1")),
+    ],
+    ids=["written", "cloned", "v1"],
+)
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_the_first_instruction_is_none_of_the_runtimes_own(
-    sensor: str, enters: str, tmp_path: Path
+    sensor: str, hierarchy: Path, enters: str, tmp_path: Path
 ) -> None:
     container, record = "d3" * 32, tmp_path / "record.jsonl"
     script = tmp_path / "runtime.py"
     script.write_text(RUNTIME)
-    cgroup = unified() / f"docker-{container}.scope"
+    cgroup = hierarchy / f"docker-{container}.scope"
     with (
         Watching(
             "--sensor", sensor, "--wait", "0.2", "--no-existing", "--record", str(record)
