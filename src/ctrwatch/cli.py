@@ -23,6 +23,7 @@ from ctrwatch.commands.asked import Asked, options as verdict_options, verdicts
 from ctrwatch.commands.history_cli import history
 from ctrwatch.commands.lean import leave_out_openssl
 from ctrwatch.commands.metrics_options import exposing, options as metrics_options
+from ctrwatch.commands.one_line import Commands, OneLine
 from ctrwatch.commands.policy_cli import policy
 from ctrwatch.commands.report_cli import report
 from ctrwatch.commands.top_cli import top
@@ -32,8 +33,7 @@ from ctrwatch.commands.watch_options import (
     sockets as _sockets,
     watch_options as _watch_options,
 )
-from ctrwatch.core.text import clean, escaped
-from ctrwatch.errors import CtrwatchError
+from ctrwatch.core.text import escaped
 
 if TYPE_CHECKING:
     from ctrwatch.commands.kept import Kept
@@ -44,39 +44,11 @@ __all__ = ("main",)
 
 _FORMATS: Final = ("text", "json", "tracee")
 _SENSORS: Final = ("auto", "ebpf", "fanotify")  # config.SensorName
-_INTERRUPTED: Final = 130  # as a shell says of Ctrl-C: 128 and SIGINT's number
-_SAID: Final = 4096  # characters of one word to the user: a path can have as many
 _EPILOG: Final = "Exit codes: 0 done, 1 something went wrong, 2 bad option or file, 3 this host can't run the sensor, 4 --fail-on, 130 Ctrl-C before it was done."
 
 
-class _OneLine(logging.Formatter):
-    """A word in the log is one line of ours, whatever strangers' text is in it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        return clean(super().formatMessage(record), _SAID)
-
-    def formatException(self, ei: Any) -> str:  # noqa: N802
-        """A stack trace: its lines are set in, so that none of them looks like ours."""
-        lines = super().formatException(ei).split("\n")
-        return "\n".join("  " + clean(line, _SAID) for line in lines)
-
-
-class _Commands(click.Group):
-    """Shows a user's mistake as one line, never as a stack trace."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CtrwatchError as error:
-            click.echo(f"ctrwatch: {clean(str(error), _SAID)}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:  # of a command that has an end of its own, which it did not reach
-            click.echo(err=True)
-            ctx.exit(_INTERRUPTED)
-
-
 @click.group(
-    cls=_Commands,
+    cls=Commands,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -96,7 +68,7 @@ def main(*, verbose: bool) -> None:
     sudo ctrwatch report          the same, for an auditor
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_OneLine("ctrwatch: %(message)s"))
+    handler.setFormatter(OneLine("ctrwatch: %(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
 
 

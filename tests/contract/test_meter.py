@@ -319,11 +319,27 @@ async def test_what_ends_is_forgotten(watched: Watched, child: subprocess.Popen[
     assert len(os.listdir("/proc/self/fd")) <= files + 1  # inotify's
 
 
-async def test_ten_thousand_that_are_due_at_once_have_their_turns(watched: Watched) -> None:
+async def test_ten_thousand_that_are_due_at_once_take_a_tenth_of_a_core(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the looks' own times: each turn is followed by a rest of nine times its length."""
+    turns: list[list[Sampled]] = []
+    look = watched.meter._look
+
+    def turn() -> None:
+        seen = len(watched.looks())
+        look()
+        turns.append(watched.looks()[seen:])
+
+    monkeypatch.setattr(watched.meter, "_look", turn)
     crowd(watched, MANY, age_s=60)
     await until(lambda: len(watched.looks()) >= LOOKS)
 
-    assert len({look.serial for look in watched.looks()}) == len(watched.looks())
+    for one, next_ in pairwise(filter(None, turns)):
+        took_ns = one[-1].boot_ns - one[0].boot_ns
+        assert next_[0].boot_ns - one[-1].boot_ns >= 8 * took_ns
+    assert sum(map(len, turns)) >= LOOKS
+    assert len({each.serial for each in watched.looks()}) == len(watched.looks())
     for serial in [*watched.meter._subjects]:
         watched.meter.heard(Gone(serial=serial, boot_ns=boot_ns()))
     assert len(watched.meter._attention) == 0
