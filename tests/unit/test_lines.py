@@ -365,6 +365,28 @@ def test_what_is_first_is_called_before_its_line_is_there(tmp_path: Path) -> Non
     assert seen == [False] * 23
 
 
+def test_what_is_then_is_called_after_its_line_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    seen: list[bool] = []
+    output = LineOutput.open_file(path)
+    for number in range(23):
+        line = b"%d\n" % number
+        output.write(line, then=lambda line=line: seen.append(line in path.read_bytes()))  # type: ignore[misc]
+    output.close()
+
+    assert seen == [True] * 23
+
+
+def test_of_a_line_that_cannot_be_written_nothing_is_then_said() -> None:
+    seen: list[bool] = []
+    with open("/dev/full", "wb") as full:
+        output = LineOutput(full.fileno())
+        output.write(b"an end\n", then=lambda: seen.append(True))
+        output.close()
+
+    assert seen == []
+
+
 def test_a_file_that_was_renamed_is_made_anew_without_loss(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     sent = [b"%d\n" % number for number in range(1009)]

@@ -219,12 +219,19 @@ def _missing_line(
 def _writer(
     render: Callable[[Heard], bytes | None], output: LineOutput, state: State | None
 ) -> Callable[[Heard], None]:
-    """What is told is remembered first, in the output's thread: a disk may be slow."""
+    """
+    What is told is remembered, in the output's thread: a disk may be slow. A birth is before it is
+    told, so that it is never told as new again; an end is after, so that it is never left out.
+    """
 
     def write(heard: Heard) -> None:
         line = render(heard)
         if state is not None and isinstance(heard, Tell):
-            output.write(line or b"", first=partial(state.note, heard.event))
+            note = partial(state.note, heard.event)
+            if heard.event.event == "container_remove":
+                output.write(line or b"", then=note)
+            else:
+                output.write(line or b"", first=note)
         elif line is not None:
             output.write(line)
 

@@ -16,7 +16,7 @@ import stat
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -50,6 +50,7 @@ class _Turn(NamedTuple):
 class _Entry(NamedTuple):
     line: bytes
     first: Callable[[], None] | None = None
+    then: Callable[[], None] | None = None
     missed: int = 0  # lines that found no room before this entry
     turn: _Turn | None = None  # what comes after this entry goes elsewhere
 
@@ -109,8 +110,17 @@ class LineOutput:
             raise InputError(f"{path}: {error.strerror}") from None
         return cls(fd, path=path, on_failure=on_failure, on_resumed=on_resumed, owned=True)
 
-    def write(self, line: bytes, *, first: Callable[[], None] | None = None) -> None:
-        """*first* is called in the writer's thread before the line is written, unless it is dropped."""
+    def write(
+        self,
+        line: bytes,
+        *,
+        first: Callable[[], None] | None = None,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        *first* is called in the writer's thread before the line is written, unless it is dropped;
+        *then* after it was written.
+        """
         with self._changed:
             if self.failure is not None:
                 self.dropped += 1
@@ -120,11 +130,11 @@ class LineOutput:
             room = (_BYTES // 2 if self._missed else _BYTES) >= self._queued
             if room and self._queued + len(line) <= _BYTES:
                 self.full = False
-                at_once = self._idle and first is None and not self._lines
+                at_once = self._idle and first is None and then is None and not self._lines
                 if at_once and self._sink.offer(line):
                     return
                 self._mark()
-                self._lines.append(_Entry(line, first))
+                self._lines.append(_Entry(line, first, then))
                 self._queued += len(line)
                 self._changed.notify()
                 return
@@ -247,6 +257,7 @@ class LineOutput:
         if self._untold:
             said = self._on_resumed(self._untold, self._missing_since_ns)
         if not lines and said is None:
+            _written(batch)
             return True
         self._headed = said is not None
         lines = lines if said is None else [said, *lines]
@@ -255,6 +266,7 @@ class LineOutput:
             self._sink.write(lines, self._wrote)
         except OSError as error:
             return self._failed(error)
+        _written(batch)
         self._resumed()
         return True
 
@@ -288,9 +300,11 @@ class LineOutput:
                 self.trouble = error
             else:
                 self.failure = error
-        for entry in rest:
-            if entry.first is not None and not entry.line:
-                entry.first()  # had nothing to write, so nothing of it is lost
+        idle = [entry for entry in rest if not entry.line]  # had nothing to write: nothing is lost
+        for entry in idle:
+            if entry.first is not None:
+                entry.first()
+        _written(idle)
         if passes and begins:
             log.error(
                 "%s: %s; lines are dropped until it can be written", self._name, error.strerror
@@ -326,6 +340,12 @@ class LineOutput:
         self._sink, self._owned, self._path = Sink(fd), True, path
         if owned:
             os.close(before)
+
+
+def _written(entries: Iterable[_Entry]) -> None:
+    for entry in entries:
+        if entry.then is not None:
+            entry.then()
 
 
 def opened(path: Path) -> int:

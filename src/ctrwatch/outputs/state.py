@@ -2,9 +2,9 @@
 What was announced, on disk: so that a restart knows what is new, and what has gone meanwhile.
 
 `DIR/announced.jsonl` has a line for each container that was told, its event, and one for each
-that has ended. A line is appended by one write(2) before the event is written, so whatever ends
-ctrwatch, what was announced is known: after a `kill -9` no birth is announced as new a second
-time. Nothing is synced to the disk: what a crash of the machine takes is of containers that it
+that has ended. A line is appended by one write(2), of a birth before the event is written: whatever
+ends ctrwatch, what was announced is known, and no birth is announced as new a second time. Of an
+end it is after: killed between the two, ctrwatch tells it once more, with the same id. Nothing is synced to the disk: what a crash of the machine takes is of containers that it
 ended, too. The file's time of change is the last sign of life.
 
 When half of it is of the dead, the file is written anew, beside it, and renamed.
